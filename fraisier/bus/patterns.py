@@ -1,0 +1,42 @@
+"""Patterns: event types with `*`, checked when they are given, because a mistyped one would stay silent for
+ever."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from fraisier.errors import ConfigurationError
+from fraisier.events import EVENT_TYPES, TYPE_OF, Event
+
+
+def normalise(patterns: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the patterns as a tuple; none at all means every event."""
+    return (patterns,) if isinstance(patterns, str) else tuple(patterns) or ("*",)
+
+
+def event_classes(patterns: Sequence[str]) -> frozenset[type[Event]]:
+    """Return the event classes that at least one pattern matches; `*` stands for any characters, dots
+    included.
+
+    Raises ConfigurationError for a pattern that matches no registered type, with the nearest one that does.
+    """
+    found: set[type[Event]] = set()
+    for pattern in patterns:
+        matches = re.compile(".*".join(re.escape(part) for part in pattern.split("*"))).fullmatch
+        classes = [cls for cls, name in TYPE_OF.items() if matches(name)]
+        if not classes:
+            raise ConfigurationError(
+                f"the pattern {pattern!r} matches no event type{_suggestion(pattern)}",
+                context={"pattern": pattern},
+                hint="use an event type, with * for any part of it",
+            )
+        found.update(classes)
+    return frozenset(found)
+
+
+def _suggestion(pattern: str) -> str:
+    families = {f"{name.split('.')[0]}.*" for name in EVENT_TYPES}
+    near = difflib.get_close_matches(pattern, [*EVENT_TYPES, *sorted(families)], n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

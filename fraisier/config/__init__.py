@@ -1,0 +1,1 @@
+"""Configuration: parsed once into frozen, typed objects, every error with its place."""

@@ -1,0 +1,177 @@
+"""Puts values in the place of templates and references, at the moment of use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from fraisier.config import shell, template
+from fraisier.config.schema import Environment, Target
+from fraisier.config.template import Name, Reference, TemplateError
+from fraisier.config.walk import texts
+from fraisier.errors import ConfigurationError
+from fraisier.redaction import Redactor
+
+FILE_BYTES_MAX = 1 << 20
+"""A secret is small; a `${file:…}` beyond this is a mistake."""
+
+
+class Resolver:
+    """Resolves texts and commands of the configuration.
+
+    Every value from outside is registered with the redactor first.
+    """
+
+    def __init__(self, environ: Mapping[str, str], redactor: Redactor, base_dir: Path | str) -> None:
+        self._environ = environ
+        self._redactor = redactor
+        self._base_dir = Path(base_dir)
+
+    def text(self, template: str, names: Mapping[str, str], *, where: str = "") -> str:
+        """Return `template` with names and references replaced. `where` is the key that it stands at, for the
+        error.
+
+        Raises ConfigurationError for a name that is not known and a reference that cannot be resolved.
+        """
+        try:
+            return _render(template, names, self._value)
+        except TemplateError as error:
+            raise _problem(error, where) from error
+
+    def command(
+        self, template: str, names: Mapping[str, str], *, where: str = ""
+    ) -> tuple[str, dict[str, str]]:
+        """Return a command for `sh -c`, and the environment variables FRAISIER_SECRET_<N> that carry its
+        references.
+
+        Names stand in the command as quoted values; references never do. Raises ConfigurationError as `text`
+        does.
+        """
+        carried: dict[Reference, str] = {}
+        values: dict[str, str] = {}
+
+        def variable(reference: Reference) -> str:
+            if reference not in carried:
+                carried[reference] = f"FRAISIER_SECRET_{len(carried) + 1}"
+                values[carried[reference]] = self._value(reference)
+            return carried[reference]
+
+        try:
+            return shell.splice(template, value=lambda name: _named(name, names), variable=variable), values
+        except TemplateError as error:
+            raise _problem(error, where) from error
+
+    def missing(self, settings: Environment) -> list[str]:
+        """Return the references that cannot be resolved now, each with its key: `${TOKEN} (env.TOKEN)`."""
+        return [f"{reference} ({where})" for where, reference, _ in self.unresolved(settings)]
+
+    def unresolved(self, settings: Environment) -> Iterator[tuple[str, Reference, str]]:
+        """Yield key, reference and reason for each reference that cannot be resolved now.
+
+        No value is looked at.
+        """
+        for where, text, kind in texts(settings):
+            for reference in references(text, command=kind == "command"):
+                if reason := self.problem(reference):
+                    yield where, reference, reason
+
+    def problem(self, reference: Reference) -> str:
+        """Return why a reference cannot be resolved now, or an empty text."""
+        try:
+            self._read(reference)
+        except TemplateError as error:
+            return str(error)
+        return ""
+
+    def _value(self, reference: Reference) -> str:
+        value, from_outside = self._read(reference)
+        if from_outside:
+            self._redactor.register(value)
+        return value
+
+    def _read(self, reference: Reference) -> tuple[str, bool]:
+        """Return the value, and whether it came from outside of the configuration."""
+        if reference.path:
+            return self._file(reference), True
+        value = self._environ.get(reference.variable)
+        if reference.default is not None and not value:
+            return reference.default, False
+        if value is None:
+            raise TemplateError(f"the environment variable {reference.variable} is not set")
+        if "\0" in value:
+            raise TemplateError(f"the environment variable {reference.variable} holds a NUL byte")
+        return value, True
+
+    def _file(self, reference: Reference) -> str:
+        path = reference.path
+        if path.startswith("~/") and (home := self._environ.get("HOME")):
+            path = f"{home}{path[1:]}"
+        try:
+            with (self._base_dir / path).open("rb") as stream:
+                raw = stream.read(FILE_BYTES_MAX + 1)
+            text = raw.decode("utf-8")
+        except (OSError, ValueError) as error:
+            reason = (
+                error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
+            )
+            raise TemplateError(f"the file of {reference} cannot be read: {reason}") from error
+        if len(raw) > FILE_BYTES_MAX or "\0" in text:
+            raise TemplateError(
+                f"the file of {reference} is no secret: it is larger than 1 MiB or holds NUL bytes"
+            )
+        return text.removesuffix("\n").removesuffix("\r")
+
+
+def names_for(
+    *, fraise: str, environment: str, target: Target, version: str = "", release_path: str = ""
+) -> dict[str, str]:
+    """Return what `{{ … }}` can name for one target.
+
+    `version` and `release_path` are left out while they are not known.
+    """
+    names = {"fraise": fraise, "environment": environment, "target.name": target.name}
+    names |= {f"target.vars.{key}": var_text(value) for key, value in target.vars.items()}
+    names |= {f"target.labels.{key}": value for key, value in target.labels.items()}
+    names["target.address"] = _render(target.address, names, _no_reference)
+    names |= {key: value for key, value in (("version", version), ("release_path", release_path)) if value}
+    return names
+
+
+def var_text(value: str | int | float | bool) -> str:
+    """Return how a variable of a target is written in a text; booleans as YAML writes them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def references(text: str, *, command: bool = False) -> list[Reference]:
+    """Return the references in a text or command, each once, in order; none when it is not well formed."""
+    try:
+        found = (piece for piece, _ in shell.parts(text)) if command else template.pieces(text)
+        return list(dict.fromkeys(piece for piece in found if isinstance(piece, Reference)))
+    except TemplateError:
+        return []
+
+
+def template_names(text: str, *, command: bool = False) -> list[str]:
+    """Return what `{{ … }}` names in a text or command, each once, in order. Raises TemplateError."""
+    found = (piece for piece, _ in shell.parts(text)) if command else template.pieces(text)
+    return list(dict.fromkeys(piece.name for piece in found if isinstance(piece, Name)))
+
+
+def _render(text: str, names: Mapping[str, str], reference: Callable[[Reference], str]) -> str:
+    return template.render(text, name=lambda name: _named(name, names), reference=reference)
+
+
+def _named(name: str, names: Mapping[str, str]) -> str:
+    if name not in names:
+        raise TemplateError(f"{{{{ {name} }}}} is not known here; there are {', '.join(sorted(names))}")
+    return names[name]
+
+
+def _no_reference(reference: Reference) -> str:
+    raise TemplateError(f"{reference} cannot stand in a target's address")
+
+
+def _problem(error: TemplateError, where: str) -> ConfigurationError:
+    place = f"{where}: " if where else ""
+    context = {"where": where} if where else {}
+    return ConfigurationError(f"{place}{error}", context=context, hint=error.suggestion or None)

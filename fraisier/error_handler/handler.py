@@ -1,0 +1,103 @@
+"""Tries the strategies that are registered for an error, in order, and counts what it was handed."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from typing import Any
+
+from fraisier.clock import Clock, SystemClock, rfc3339
+from fraisier.errors import FraisierError
+from fraisier.recovery import RecoveryStrategy
+
+ErrorKey = type[BaseException] | str
+"""An error class (its subclasses too), a class's name (likewise), or an error code."""
+
+TYPES_MAX = 256
+
+
+class ErrorHandler:
+    """Finds a way out of errors. Strategies are tried in the order in which they were registered.
+
+    Statistics are bounded: the last `recent_max` errors, and at most 256 class names (further ones count as
+    `other`).
+    """
+
+    def __init__(self, *, clock: Clock | None = None, recent_max: int = 100) -> None:
+        self._clock = clock or SystemClock()
+        self._strategies: list[tuple[ErrorKey, RecoveryStrategy]] = []
+        self._by_type: Counter[str] = Counter()
+        self._recent: deque[dict[str, Any]] = deque(maxlen=recent_max)
+        self._total = 0
+
+    def register_strategy(self, error_type: ErrorKey, strategy: RecoveryStrategy) -> None:
+        """Use `strategy` for errors of a class, a class name or a code, after the strategies registered
+        before."""
+        self._strategies.append((error_type, strategy))
+
+    def strategies_for(self, error: BaseException) -> list[RecoveryStrategy]:
+        """Return the strategies that are registered for this error, in order, each once."""
+        found: list[RecoveryStrategy] = []
+        for key, strategy in self._strategies:
+            if _matches(key, error) and strategy not in found:
+                found.append(strategy)
+        return found
+
+    async def handle_error(
+        self, error: BaseException, context: Mapping[str, Any] | None = None, reraise: bool = True
+    ) -> bool:
+        """Return True as soon as a strategy recovered; otherwise raise `error` itself, or return False.
+
+        `context` is given to the strategies together with `error` and `attempt` (1 unless it says another). A
+        strategy that fails with one of our own errors did not help: its error becomes a note on `error`.
+        """
+        self._count(error, context or {})
+        full = {"attempt": 1, **(context or {}), "error": error}
+        for strategy in self.strategies_for(error):
+            if not strategy.can_recover(error):
+                continue
+            try:
+                if await strategy.execute_recovery(full):
+                    return True
+            except FraisierError as failure:
+                error.add_note(f"{strategy.name} failed too: {failure}")
+        if reraise:
+            raise error
+        return False
+
+    def get_error_stats(self) -> dict[str, Any]:
+        """Return total_errors, errors_by_type (by class name) and recent_errors (oldest first,
+        JSON-ready)."""
+        return {
+            "total_errors": self._total,
+            "errors_by_type": dict(self._by_type),
+            "recent_errors": list(self._recent),
+        }
+
+    def reset_stats(self) -> None:
+        """Forget all errors, not the strategies."""
+        self._by_type.clear()
+        self._recent.clear()
+        self._total = 0
+
+    def _count(self, error: BaseException, context: Mapping[str, Any]) -> None:
+        name = type(error).__name__
+        known = name in self._by_type or len(self._by_type) < TYPES_MAX
+        self._total += 1
+        self._by_type[name if known else "other"] += 1
+        plain = {key: value for key, value in context.items() if isinstance(value, str | int | float | bool)}
+        described = {
+            "error_type": name,
+            "code": getattr(error, "code", None),
+            "message": str(error),
+            "recoverable": getattr(error, "recoverable", False),
+            "time": rfc3339(self._clock.now_us()),
+            "context": plain,
+        }
+        self._recent.append(described)
+
+
+def _matches(key: ErrorKey, error: BaseException) -> bool:
+    if isinstance(key, str):
+        return key == getattr(error, "code", None) or any(key == cls.__name__ for cls in type(error).__mro__)
+    return isinstance(error, key)

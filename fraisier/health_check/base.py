@@ -1,0 +1,107 @@
+"""What a health check is, and what comes out of one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import anyio
+
+from fraisier.clock import SystemClock
+from fraisier.health_check.failures import ProbeError, ProbeFailed, failure_of
+
+HealthStatus = Literal["pass", "fail", "error"]
+
+
+def _wall_s() -> float:
+    return SystemClock().now_us() / 1e6
+
+
+@dataclass(frozen=True)
+class HealthCheckResult:
+    """The outcome of one check. `duration` is in seconds, `timestamp` in seconds since the epoch.
+
+    `status` is pass, fail, or error: the prober itself could not do its work, which says nothing about the
+    service. `answered` is True when the service (or its host) replied at all: only then a failure is evidence
+    against it.
+    """
+
+    success: bool
+    check_type: str
+    duration: float
+    message: str | None = None
+    timestamp: float = field(default_factory=_wall_s)
+    status: HealthStatus = "fail"
+    answered: bool = True
+
+    def __post_init__(self) -> None:
+        if self.success:
+            object.__setattr__(self, "status", "pass")
+        elif self.status == "pass":
+            raise ValueError("a check that did not succeed cannot have the status pass")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result JSON-ready: success, status, check_type, duration, message, timestamp."""
+        return {
+            "success": self.success,
+            "status": self.status,
+            "check_type": self.check_type,
+            "duration": self.duration,
+            "message": self.message,
+            "timestamp": self.timestamp,
+        }
+
+
+class HealthChecker(ABC):
+    """One question about a service's health. Subclass it for questions of your own."""
+
+    check_type: str = "custom"
+
+    @abstractmethod
+    async def check(self, timeout: float = 5.0) -> HealthCheckResult:
+        """Ask once, for at most `timeout` seconds; an unhealthy service is a result, not an exception."""
+
+
+class Probe(HealthChecker):
+    """A checker whose question is `ask`; this class keeps the time and turns failures into results."""
+
+    async def check(self, timeout: float = 5.0) -> HealthCheckResult:
+        """Ask once. A timeout is a failure whose message says what was waited for and how long."""
+        return await timed(self.check_type, self.ask, timeout, self.describe)
+
+    @abstractmethod
+    async def ask(self) -> str:
+        """Return what a healthy service answered; raise ProbeFailed or ProbeError."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return what is asked of whom, for messages; without secrets."""
+
+
+async def timed(
+    check_type: str, ask: Callable[[], Awaitable[str]], timeout_s: float, describe: Callable[[], str]
+) -> HealthCheckResult:
+    """Run `ask` under a deadline and return its result. Cancellation from outside goes through."""
+    started = anyio.current_time()
+
+    def result(status: HealthStatus, message: str, *, answered: bool = True) -> HealthCheckResult:
+        duration = anyio.current_time() - started
+        return HealthCheckResult(
+            status == "pass", check_type, duration, message, status=status, answered=answered
+        )
+
+    try:
+        with anyio.move_on_after(timeout_s):
+            return result("pass", await ask())
+        message = f"{describe()}: no answer within {timeout_s:g} s"
+        return result("fail", message, answered=False)
+    except ProbeFailed as failure:
+        return result("fail", str(failure), answered=failure.answered)
+    except ProbeError as failure:
+        return result("error", str(failure), answered=False)
+    except OSError as error:
+        known = failure_of(error, describe())
+        status: HealthStatus = "error" if isinstance(known, ProbeError) else "fail"
+        return result(status, str(known), answered=known.answered)

@@ -1,0 +1,114 @@
+"""What an HTTP answer must look like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from fraisier.health_check.failures import ProbeError, ProbeFailed
+
+BODY_MAX = 1024 * 1024
+"""How many bytes of a body are read; what comes after them is not looked at."""
+
+StatusSpec = int | str | Iterable[int | str]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One HTTP question, ready to send."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    verify_tls: bool = True
+    follow_redirects: bool = False
+    connect_timeout_s: float | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back; `body` holds at most BODY_MAX bytes, `truncated` says that there was more."""
+
+    status: int
+    body: bytes = b""
+    truncated: bool = False
+
+
+class Expectation:
+    """Statuses (`200`, `"2xx"`, or several), a regular expression for the body, and values at paths of a JSON
+    body.
+
+    A path is keys and list indices with dots between them (`checks.0.state`). Raises nothing when made: what
+    is wrong with it shows as ProbeError when an answer is judged.
+    """
+
+    def __init__(
+        self, statuses: StatusSpec = 200, body: str = "", json: Mapping[str, Any] | None = None
+    ) -> None:
+        single = isinstance(statuses, int | str)
+        self._statuses = tuple(str(one).lower() for one in ((statuses,) if single else statuses))  # type: ignore[union-attr]
+        self._body = body
+        self._json = dict(json or {})
+
+    @property
+    def reads_body(self) -> bool:
+        """Whether the body matters."""
+        return bool(self._body or self._json)
+
+    def judge(self, answer: Answer) -> None:
+        """Return for a healthy answer; raise ProbeFailed for another, ProbeError when it cannot be judged."""
+        if not any(_status_matches(spec, answer.status) for spec in self._statuses):
+            excerpt = answer.body[:200].decode("utf-8", "replace").strip()
+            said = f": {excerpt}" if excerpt else ""
+            raise ProbeFailed(f"status {answer.status}, expected {' or '.join(self._statuses)}{said}")
+        if self._body:
+            self._judge_body(answer)
+        if self._json:
+            self._judge_json(answer)
+
+    def _judge_body(self, answer: Answer) -> None:
+        try:
+            found = re.search(self._body, answer.body.decode("utf-8", "replace"))
+        except re.error as error:
+            raise ProbeError(f"expect_body is not a regular expression: {error}") from error
+        if found is None:
+            raise ProbeFailed(
+                f"status {answer.status}, but the body does not match {self._body!r}{_cut(answer)}"
+            )
+
+    def _judge_json(self, answer: Answer) -> None:
+        try:
+            document = msgspec.json.decode(answer.body)
+        except msgspec.DecodeError as error:
+            raise ProbeFailed(f"status {answer.status}, but the body is not JSON{_cut(answer)}") from error
+        for path, wanted in self._json.items():
+            found = value_at(document, path)
+            if found != wanted or isinstance(found, bool) != isinstance(wanted, bool):
+                shown = "nothing" if found is MISSING else repr(found)[:200]
+                raise ProbeFailed(f"status {answer.status}, but {path} is {shown}, expected {wanted!r}")
+
+
+MISSING = object()
+"""Stands for a value that is not there."""
+
+
+def value_at(document: Any, path: str) -> Any:
+    """Return the value at a dotted path (`$.` before it is allowed), or MISSING."""
+    for key in path.removeprefix("$.").split("."):
+        if isinstance(document, dict) and key in document:
+            document = document[key]
+        elif isinstance(document, list) and key.isdigit() and int(key) < len(document):
+            document = document[int(key)]
+        else:
+            return MISSING
+    return document
+
+
+def _status_matches(spec: str, status: int) -> bool:
+    text = str(status)
+    return len(spec) == len(text) and all(want in (have, "x") for want, have in zip(spec, text, strict=True))
+
+
+def _cut(answer: Answer) -> str:
+    return f" (only its first {BODY_MAX} bytes were read)" if answer.truncated else ""

@@ -1,0 +1,68 @@
+"""Does the new release come up? Failing probes are a start-up until it first rises; then it is read back."""
+
+from __future__ import annotations
+
+import anyio
+
+from fraisier.health_check.examination import Examination, Verdict
+from fraisier.health_check.ticker import Ticker
+
+APPEAR_S = 1.0
+"""How long a service that was restarted may take to be seen running for the first time."""
+
+APPEAR_STEP_S = 0.1
+
+
+async def verify(exam: Examination) -> Verdict:
+    """Return when the release is proved to serve, its service has ended, or the deadline has passed."""
+    limit_s = exam.limited(exam.timing.deadline_s)
+    with anyio.move_on_after(limit_s):
+        return await _appear(exam) or await _rise(exam)
+    return exam.overdue(limit_s)
+
+
+async def _appear(exam: Examination) -> Verdict | None:
+    until = anyio.current_time() + APPEAR_S
+    while True:
+        facts = (await exam.look()).facts
+        if facts is None or facts.running is not False:
+            return None
+        started_anew = facts.invocation not in ("", exam.event.baseline)
+        if started_anew or anyio.current_time() >= until:
+            return await exam.failed_by_exit(exam.exited(exam.look_taken))
+        await anyio.sleep(APPEAR_STEP_S)
+
+
+async def _rise(exam: Examination) -> Verdict:
+    ticker = Ticker(exam.timing.interval_s)
+    passes = 0
+    while True:
+        if exam.elapsed_s >= exam.timing.initial_delay_s:
+            passes = await _counted(exam, passes)
+        look = await exam.look()
+        ended = exam.exited(look)
+        if ended:
+            return await exam.failed_by_exit(ended)
+        if exam.checker is None and look.facts is not None:
+            passes = exam.timing.rise if look.facts.running is None else passes + 1
+        exam.disagreement = None
+        if passes >= exam.timing.rise and not await exam.disagrees(look):
+            return exam.passed(_proof(exam, passes))
+        await ticker.tick()
+
+
+async def _counted(exam: Examination, passes: int) -> int:
+    """Return the passes in a row after one more probe; one that could not be made changes nothing."""
+    if exam.checker is None:
+        return passes
+    result = await exam.sample()
+    if result.status == "error":
+        return passes
+    return passes + 1 if result.success else 0
+
+
+def _proof(exam: Examination, passes: int) -> str:
+    if exam.checker is None:
+        facts = exam.look_taken.facts
+        return "nothing to check" if facts is None or facts.running is None else "the service runs"
+    return f"{passes} probes passed in a row, and the release was read back"

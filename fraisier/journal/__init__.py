@@ -1,0 +1,1 @@
+"""The append-only, durable, hash-chained log of events: the truth."""

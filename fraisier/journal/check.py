@@ -1,0 +1,90 @@
+"""The store's self-examination: every fault as a sentence, nothing changed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from fraisier.errors import ValidationError
+from fraisier.journal import rows
+from fraisier.journal.fold import Tables, apply, snapshot
+from fraisier.journal.refold import expired, pages
+from fraisier.journal.schema import TRIGGERS
+from fraisier.journal.verify import verify
+
+_FAULTS_MAX = 100
+_AHEAD = """select 'the position of subscriber ' || subscriber, seq from positions where seq > ?1
+union all select 'a dead letter of ' || subscriber, seq from dead_letters where seq > ?1
+union all select 'the deployment ' || id, first_seq from deployments where first_seq > ?1"""
+
+
+def check(connection: sqlite3.Connection) -> list[str]:
+    """Return the faults of a store: the file, the triggers, the chain, what lies beyond the head, the tables."""
+    faults = [*_integrity(connection), *_triggers(connection)]
+    verification = verify(connection)
+    if not verification.ok:
+        faults.append(f"the chain is broken at row {verification.first_bad_seq}: {verification.problem}")
+    connection.execute("begin").close()
+    try:
+        faults.extend(_beyond(connection))
+        faults.extend(_tables(connection))
+    except ValidationError as error:
+        faults.append(f"the log cannot be folded: {error}")
+    finally:
+        connection.execute("rollback").close()
+    return faults[:_FAULTS_MAX]
+
+
+def _integrity(connection: sqlite3.Connection) -> list[str]:
+    found = [str(row[0]) for row in connection.execute(f"pragma integrity_check({_FAULTS_MAX})").fetchall()]
+    return [f"the file is damaged: {line}" for line in found if line != "ok"]
+
+
+def _triggers(connection: sqlite3.Connection) -> list[str]:
+    found = {
+        name
+        for (name,) in connection.execute("select name from sqlite_master where type = 'trigger'").fetchall()
+    }
+    return [
+        f"the trigger {name} is missing: the log is not protected from edits"
+        for name in sorted(TRIGGERS - found)
+    ]
+
+
+def _beyond(connection: sqlite3.Connection) -> Iterator[str]:
+    head = connection.execute("select coalesce(max(seq), 0) from journal").fetchone()[0]
+    for what, seq in connection.execute(_AHEAD, (head,)).fetchall():
+        yield f"{what} is at {seq}, beyond the head {head}: the log was truncated"
+
+
+def _tables(connection: sqlite3.Connection) -> Iterator[str]:
+    """Compare the tables with the fold of the log, row by row."""
+    if expired(connection):
+        # What the missing bodies said is only in the tables now, so there is nothing to hold those against.
+        return
+    folded = Tables()
+    for records in pages(connection):
+        for record in records:
+            apply(folded, record)
+    yield from _deployments(connection, folded)
+    pairs = (
+        ("placements", folded.placements, rows.load_placements(connection, "select * from placements")),
+        ("releases", folded.release_rows, rows.load_releases(connection, "select * from releases")),
+        ("leases", folded.leases, rows.load_leases(connection, "select * from leases")),
+    )
+    for table, wanted, stored in pairs:
+        expected = {repr(row) for row in wanted.values()}
+        actual = {repr(row) for row in stored}
+        for row in sorted(expected - actual):
+            yield f"the table {table} lacks a row that the log gives: {row}"
+        for row in sorted(actual - expected):
+            yield f"the table {table} has a row that the log does not give: {row}"
+
+
+def _deployments(connection: sqlite3.Connection, folded: Tables) -> Iterator[str]:
+    stored = {key for (key,) in connection.execute("select id from deployments").fetchall()}
+    for key in sorted(stored - folded.deployments.keys()):
+        yield f"the deployment {key} is in the tables, but not in the log"
+    for key, wanted in sorted(folded.deployments.items()):
+        if rows.load_deployment(connection, key) != snapshot(wanted):
+            yield f"the deployment {key} differs from what the log gives"

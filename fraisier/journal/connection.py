@@ -1,0 +1,127 @@
+"""SQLite connections: made safely on disk, and reached with one thread hop a job."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiosqlite
+from anyio import CancelScope
+
+from fraisier.journal.faults import is_locked, opening_error
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 5.0
+LOCK_ATTEMPTS = 6
+"""A writer waits LOCK_ATTEMPTS * BUSY_TIMEOUT_S for the others, then gives up."""
+
+_JOIN_TIMEOUT_S = 5.0
+
+
+def create_file(path: Path) -> None:
+    """Make the file (mode 0600) and its missing directories (mode 0700). Raises OSError."""
+    missing = [parent for parent in path.absolute().parents if not parent.exists()]
+    for parent in reversed(missing):
+        parent.mkdir(mode=0o700, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def location(path: Path, *, read_only: bool) -> str:
+    """Return the URI of a store that must exist."""
+    return f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """Return a plain connection in autocommit mode, for use off the event loop. Raises sqlite3.Error."""
+    uri = location(path, read_only=read_only)
+    return sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False
+    )
+
+
+def patiently(connection: sqlite3.Connection, sql: str) -> None:
+    """Run a statement that takes a lock before it writes anything, again and again while others hold the lock."""
+    for attempt in range(1, LOCK_ATTEMPTS + 1):
+        try:
+            connection.execute(sql).close()
+            return
+        except sqlite3.OperationalError as error:
+            if not is_locked(error) or attempt == LOCK_ATTEMPTS:
+                raise
+
+
+def begin(connection: sqlite3.Connection) -> None:
+    """Begin to write. A deferred begin that reads and then writes would be refused at once when others wrote."""
+    patiently(connection, "begin immediate")
+
+
+def rollback(connection: sqlite3.Connection) -> None:
+    """Undo an open transaction. After some errors SQLite has done so already, and a second one would hide the cause."""
+    if connection.in_transaction:
+        connection.execute("rollback").close()
+
+
+def _factory(jobs: deque[Callable[[sqlite3.Connection], None]]) -> type[sqlite3.Connection]:
+    class JobConnection(sqlite3.Connection):
+        """Runs a queued job where aiosqlite calls `commit`: a whole batch for one hop to the thread and back."""
+
+        def commit(self) -> None:
+            jobs.popleft()(self)
+
+    return JobConnection
+
+
+class Database:
+    """One connection, in a thread of its own that runs one job after the other."""
+
+    def __init__(
+        self, connection: aiosqlite.Connection, jobs: deque[Callable[[sqlite3.Connection], None]]
+    ) -> None:
+        self._connection = connection
+        self._jobs = jobs
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    async def open(cls, path: Path, *, read_only: bool = False) -> Database:
+        """Connect to a file that exists. Raises DatabaseConnectionError."""
+        jobs: deque[Callable[[sqlite3.Connection], None]] = deque()
+        options: dict[str, Any] = {"uri": True, "isolation_level": None, "timeout": BUSY_TIMEOUT_S}
+        uri = location(path, read_only=read_only)
+        connecting = aiosqlite.connect(uri, factory=_factory(jobs), cached_statements=256, **options)
+        with CancelScope(shield=True):
+            try:
+                database = cls(await connecting, jobs)
+            except (sqlite3.Error, OSError) as error:
+                raise opening_error(path, error) from error
+            # Asked on the thread itself, so that `close` can join it.
+            database._thread = await database.run(lambda _: threading.current_thread())
+        return database
+
+    async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `job` in the thread and return what it returns. A cancelled caller leaves the job running to its end."""
+        result: list[T] = []
+        self._jobs.append(lambda connection: result.append(job(connection)))
+        await self._connection.commit()
+        return result[0]
+
+    async def close(self) -> None:
+        """Close the connection and end its thread."""
+        with CancelScope(shield=True):
+            await self._connection.close()
+        if self._thread is not None:
+            self._thread.join(_JOIN_TIMEOUT_S)
+
+
+async def run_once(path: Path, job: Callable[[sqlite3.Connection], T], *, read_only: bool = True) -> T:
+    """Run one long job on a connection of its own, so that it holds up nobody else."""
+    database = await Database.open(path, read_only=read_only)
+    try:
+        return await database.run(job)
+    finally:
+        await database.close()

@@ -1,0 +1,647 @@
+"""The fold: events in, tables out. A plain function, the same for every journal, for the runner and for a rebuild."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from fraisier.events import Actor, Event, Holder, Record
+from fraisier.events import types as ev
+
+CHANGING_STEPS = frozenset({"migrate", "drain", "switch", "restart"})
+"""Steps that change what a target serves; an intent of one of them means that the target was touched."""
+
+TERMINAL_STATES = frozenset({"succeeded", "failed", "rolled_back", "aborted", "superseded"})
+"""States that a deployment never leaves."""
+
+
+class StepState(msgspec.Struct, omit_defaults=True):
+    """Where a step of a target stands: started (an intent without an outcome is in doubt), succeeded or failed."""
+
+    status: str
+    attempt: int
+    intent_seq: int
+    at_us: int
+    duration_s: float = 0.0
+    error: str = ""
+    code: str = ""
+    before: dict[str, Any] = {}
+    evidence: dict[str, Any] = {}
+
+
+class TargetState(msgspec.Struct):
+    """A target within one deployment. `action` is update, unchanged, remove or skip; `undone` by a later rollback."""
+
+    name: str
+    wave: int = 0
+    action: str = "update"
+    outcome: str = ""
+    step: str = ""
+    reason: str = ""
+    error: str = ""
+    release: str = ""
+    version: str = ""
+    digest: str = ""
+    previous_release: str = ""
+    previous_version: str = ""
+    begun: bool = False
+    undone: bool = False
+    started_us: int = 0
+    finished_us: int = 0
+    steps: dict[str, StepState] = {}
+
+
+class DeploymentState(msgspec.Struct):
+    """A deployment as the journal tells it. Empty strings and zeros mean: not yet."""
+
+    id: str
+    fraise: str = ""
+    environment: str = ""
+    kind: str = "deploy"
+    fraise_type: str = ""
+    provider: str = ""
+    state: str = "planned"
+    outcome: str = ""
+    reason: str = ""
+    detail: str = ""
+    version: str = ""
+    previous_version: str = ""
+    strategy: str = ""
+    actor: Actor = Actor()
+    rollback_of: str = ""
+    child_id: str = ""
+    decision: str = ""
+    undoes: tuple[str, ...] = ()
+    requested_us: int = 0
+    started_us: int = 0
+    finished_us: int = 0
+    duration_s: float = 0.0
+    first_seq: int = 0
+    last_seq: int = 0
+    request: dict[str, Any] = {}
+    plan: bytes = b""
+    waves: dict[int, str] = {}
+    targets: dict[str, TargetState] = {}
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the deployment has ended for good."""
+        return self.state in TERMINAL_STATES
+
+
+class Placement(msgspec.Struct):
+    """What is recorded about one target of a fraise in an environment, across deployments."""
+
+    fraise: str
+    environment: str
+    target: str
+    release: str = ""
+    version: str = ""
+    digest: str = ""
+    good_release: str = ""
+    good_version: str = ""
+    good_digest: str = ""
+    health: str = "unknown"
+    health_us: int = 0
+    since_us: int = 0
+    deployment_id: str = ""
+
+
+class Release(msgspec.Struct):
+    """A release known on a target. `status` is staged, serving, kept or pruned; `previous` is the good one it replaced."""
+
+    fraise: str
+    environment: str
+    target: str
+    release: str
+    version: str = ""
+    digest: str = ""
+    status: str = "staged"
+    good: bool = False
+    bad: bool = False
+    previous: str = ""
+    deployment_id: str = ""
+    created_us: int = 0
+    seq: int = 0
+
+
+class LeaseState(msgspec.Struct):
+    """The newest lease of a fraise in an environment."""
+
+    fraise: str
+    environment: str
+    epoch: int = 0
+    held: bool = False
+    holder: Holder = Holder()
+    deployment_id: str = ""
+    acquired_us: int = 0
+    expires_us: int = 0
+
+
+class _PlannedTarget(msgspec.Struct):
+    name: str
+    wave: int = 0
+    action: str = "update"
+    release: str = ""
+    version: str = ""
+    digest: str = ""
+    previous_release: str = ""
+    previous_version: str = ""
+
+
+class _PlanOutline(msgspec.Struct):
+    """The part of a plan that the tables need; the plan itself belongs to the rollout."""
+
+    targets: tuple[_PlannedTarget, ...] = ()
+    undoes: tuple[str, ...] = ()
+
+
+_decode_outline = msgspec.json.Decoder(_PlanOutline).decode
+
+PlaceKey = tuple[str, str, str]
+ReleaseKey = tuple[str, str, str, str]
+LeaseKey = tuple[str, str]
+
+
+class Tables:
+    """The folded state with a note of what changed. Subclasses load rows that are not in memory yet."""
+
+    def __init__(self) -> None:
+        self.deployments: dict[str, DeploymentState] = {}
+        self.placements: dict[PlaceKey, Placement] = {}
+        self.release_rows: dict[ReleaseKey, Release] = {}
+        self.leases: dict[LeaseKey, LeaseState] = {}
+        self.dirty_deployments: set[str] = set()
+        self.dirty_targets: set[tuple[str, str]] = set()
+        self.dirty_steps: set[tuple[str, str, str]] = set()
+        self.dirty_plans: set[str] = set()
+        self.dirty_placements: set[PlaceKey] = set()
+        self.dirty_releases: set[ReleaseKey] = set()
+        self.dirty_leases: set[LeaseKey] = set()
+
+    # loading: a store overrides these
+
+    def load_deployment(self, deployment_id: str) -> DeploymentState | None:
+        """Return a deployment that is not in memory, with its targets."""
+        return None
+
+    def load_placement(self, key: PlaceKey) -> Placement | None:
+        """Return a placement that is not in memory."""
+        return None
+
+    def load_release(self, key: ReleaseKey) -> Release | None:
+        """Return a release that is not in memory."""
+        return None
+
+    def load_lease(self, key: LeaseKey) -> LeaseState | None:
+        """Return a lease that is not in memory."""
+        return None
+
+    # reading
+
+    def find_deployment(self, deployment_id: str) -> DeploymentState | None:
+        """Return a deployment, or None."""
+        found = self.deployments.get(deployment_id)
+        if found is None:
+            found = self.load_deployment(deployment_id)
+            if found is not None:
+                self.deployments[deployment_id] = found
+        return found
+
+    def find_lease(self, fraise: str, environment: str) -> LeaseState | None:
+        """Return the newest lease, or None."""
+        key = (fraise, environment)
+        found = self.leases.get(key)
+        if found is None:
+            found = self.load_lease(key)
+            if found is not None:
+                self.leases[key] = found
+        return found
+
+    # writing
+
+    def deployment(self, deployment_id: str) -> DeploymentState:
+        """Return the deployment to change it, made when it is new."""
+        self.dirty_deployments.add(deployment_id)
+        found = self.find_deployment(deployment_id)
+        if found is None:
+            found = self.deployments[deployment_id] = DeploymentState(deployment_id)
+        return found
+
+    def target(self, deployment_id: str, name: str) -> TargetState:
+        """Return a target of a deployment to change it, made when it is new."""
+        self.dirty_targets.add((deployment_id, name))
+        owner = self.deployments.get(deployment_id) or self.find_deployment(deployment_id)
+        if owner is None:
+            owner = self.deployment(deployment_id)
+        found = owner.targets.get(name)
+        if found is None:
+            found = owner.targets[name] = TargetState(name)
+        return found
+
+    def step(self, deployment_id: str, target: str, step: str) -> TargetState:
+        """Return a target to change one of its steps; the target's own row is noted only when it is new."""
+        self.dirty_steps.add((deployment_id, target, step))
+        owner = self.deployments.get(deployment_id) or self.find_deployment(deployment_id)
+        found = None if owner is None else owner.targets.get(target)
+        return self.target(deployment_id, target) if found is None else found
+
+    def placement(self, fraise: str, environment: str, target: str) -> Placement:
+        """Return a placement to change it, made when it is new."""
+        key = (fraise, environment, target)
+        self.dirty_placements.add(key)
+        found = self.placements.get(key)
+        if found is None:
+            found = self.placements[key] = self.load_placement(key) or Placement(*key)
+        return found
+
+    def release(self, fraise: str, environment: str, target: str, release: str) -> Release:
+        """Return a release to change it, made when it is new."""
+        key = (fraise, environment, target, release)
+        self.dirty_releases.add(key)
+        found = self.release_rows.get(key)
+        if found is None:
+            found = self.release_rows[key] = self.load_release(key) or Release(*key)
+        return found
+
+    def lease(self, fraise: str, environment: str) -> LeaseState:
+        """Return a lease to change it, made when it is new."""
+        self.dirty_leases.add((fraise, environment))
+        found = self.find_lease(fraise, environment)
+        if found is None:
+            found = self.leases[(fraise, environment)] = LeaseState(fraise, environment)
+        return found
+
+    def clear_dirty(self) -> None:
+        """Forget what changed, after it was written."""
+        for noted in (
+            self.dirty_deployments,
+            self.dirty_targets,
+            self.dirty_steps,
+            self.dirty_plans,
+            self.dirty_placements,
+            self.dirty_releases,
+            self.dirty_leases,
+        ):
+            noted.clear()
+
+    def forget_touched(self, event: Event) -> None:
+        """Drop every row that an event folded elsewhere may have changed, so that those are loaded afresh."""
+        kind = event.__class__
+        if kind in _LEASE_EVENTS:
+            self.leases.pop((event.fraise, event.environment), None)
+        elif kind in _SETTLING_EVENTS:
+            self.forget()
+        elif kind in _FOLD:
+            self.deployments.pop(event.deployment_id, None)
+            self.placements.clear()
+            self.release_rows.clear()
+
+    def forget(self) -> None:
+        """Drop every row, so that they are loaded afresh."""
+        self.deployments.clear()
+        self.placements.clear()
+        self.release_rows.clear()
+        self.leases.clear()
+        self.clear_dirty()
+
+
+def snapshot(deployment: DeploymentState) -> DeploymentState:
+    """Return a copy that later events do not change: targets by wave and name, their steps in the order of their intents.
+
+    What an event brought (`request`, `before`, `evidence`) is shared, because no fold changes it.
+    """
+    replace = msgspec.structs.replace
+    targets = {
+        target.name: replace(
+            target,
+            steps={
+                name: replace(step)
+                for name, step in sorted(target.steps.items(), key=lambda item: item[1].intent_seq)
+            },
+        )
+        for target in sorted(deployment.targets.values(), key=lambda target: (target.wave, target.name))
+    }
+    return replace(deployment, waves=dict(deployment.waves), targets=targets)
+
+
+def outline(deployment: DeploymentState) -> DeploymentState:
+    """Return a copy as lists show it: without the plan, the targets without their steps."""
+    copied = snapshot(deployment)
+    copied.plan = b""
+    for target in copied.targets.values():
+        target.step, target.steps = "", {}
+    return copied
+
+
+def apply(tables: Tables, record: Record) -> None:
+    """Fold one record into the tables. Events that change no table are passed over."""
+    handler = _FOLD.get(record.event.__class__)
+    if handler is not None:
+        handler(tables, record, record.event)
+
+
+# deployments ---------------------------------------------------------------------------------------------------------
+
+
+def _requested(t: Tables, r: Record, e: ev.DeploymentRequested) -> None:
+    d = t.deployment(e.deployment_id)
+    d.fraise, d.environment, d.kind = e.fraise, e.environment, e.kind
+    d.fraise_type, d.provider = e.fraise_type, e.provider
+    d.actor, d.rollback_of, d.request = e.actor, e.rollback_of, e.request
+    d.requested_us, d.first_seq, d.last_seq = r.at_us, r.seq, r.seq
+
+
+def _planned(t: Tables, r: Record, e: ev.DeploymentPlanned) -> None:
+    d = t.deployment(e.deployment_id)
+    d.version, d.previous_version, d.strategy = e.version, e.previous_version, e.strategy
+    d.plan, d.last_seq = bytes(e.plan), r.seq
+    t.dirty_plans.add(d.id)
+    outline = _decode_outline(d.plan)
+    d.undoes = outline.undoes
+    for planned in outline.targets:
+        target = t.target(d.id, planned.name)
+        target.wave, target.action = planned.wave, planned.action
+        target.release, target.version, target.digest = planned.release, planned.version, planned.digest
+        target.previous_release, target.previous_version = planned.previous_release, planned.previous_version
+
+
+def _queued(t: Tables, r: Record, e: ev.DeploymentQueued) -> None:
+    d = t.deployment(e.deployment_id)
+    d.state, d.last_seq = "queued", r.seq
+
+
+def _started(t: Tables, r: Record, e: ev.DeploymentStarted) -> None:
+    d = t.deployment(e.deployment_id)
+    d.state, d.started_us, d.last_seq = "running", d.started_us or r.at_us, r.seq
+    d.version = d.version or e.version
+
+
+def _paused(t: Tables, r: Record, e: ev.DeploymentPaused) -> None:
+    _end(t, r, e, "paused", "paused")
+
+
+def _succeeded(t: Tables, r: Record, e: ev.DeploymentSucceeded) -> None:
+    d = _end(t, r, e, "succeeded", e.outcome)
+    _settle_good(t, d, r)
+
+
+def _failed(t: Tables, r: Record, e: ev.DeploymentFailed) -> None:
+    d = _end(t, r, e, "failed", e.outcome)
+    if e.reason == "partial":
+        _settle_good(t, d, r)
+
+
+def _rolled_back(t: Tables, r: Record, e: ev.DeploymentRolledBack) -> None:
+    _end(t, r, e, "rolled_back", "rolled_back")
+
+
+def _needs_attention(t: Tables, r: Record, e: ev.DeploymentNeedsAttention) -> None:
+    _end(t, r, e, "needs_attention", "needs_attention")
+
+
+def _interrupted(t: Tables, r: Record, e: ev.DeploymentInterrupted) -> None:
+    _end(t, r, e, "interrupted", "interrupted")
+
+
+def _superseded(t: Tables, r: Record, e: ev.DeploymentSuperseded) -> None:
+    _end(t, r, e, "superseded", "superseded")
+
+
+def _end(t: Tables, r: Record, e: Any, state: str, outcome: str) -> DeploymentState:
+    d = t.deployment(e.deployment_id)
+    d.state, d.outcome, d.reason, d.detail = state, outcome, e.reason, e.detail
+    d.duration_s, d.finished_us, d.last_seq = getattr(e, "duration_s", 0.0), r.at_us, r.seq
+    if state in TERMINAL_STATES or state == "interrupted":
+        for target in d.targets.values():
+            if not target.outcome and not target.begun:
+                target.outcome = "untouched"
+                t.dirty_targets.add((d.id, target.name))
+    return d
+
+
+def _settle_good(t: Tables, d: DeploymentState, r: Record) -> None:
+    """Last good moves here and nowhere else: with the terminal row."""
+    for target in d.targets.values():
+        if target.outcome != "updated" or not target.release:
+            continue
+        release = t.release(d.fraise, d.environment, target.name, target.release)
+        place = t.placement(d.fraise, d.environment, target.name)
+        if d.kind == "deploy" and not release.good:
+            release.previous = place.good_release
+        release.good, release.bad = True, False
+        place.good_release, place.good_version, place.good_digest = (
+            target.release,
+            target.version,
+            release.digest,
+        )
+    for undone in d.undoes:
+        for name, target in d.targets.items():
+            earlier = t.find_deployment(undone)
+            if target.outcome == "updated" and earlier is not None and name in earlier.targets:
+                t.target(undone, name).undone = True
+
+
+# waves, targets, steps -----------------------------------------------------------------------------------------------
+
+
+def _wave(status: str) -> Callable[[Tables, Record, Any], None]:
+    def fold(t: Tables, r: Record, e: Any) -> None:
+        d = t.deployment(e.deployment_id)
+        d.waves[e.wave] = status
+        d.last_seq = r.seq
+
+    return fold
+
+
+def _target_started(t: Tables, r: Record, e: ev.TargetStarted) -> None:
+    t.target(e.deployment_id, e.target).started_us = r.at_us
+
+
+def _target_updated(t: Tables, r: Record, e: ev.TargetUpdated) -> None:
+    target = _outcome(t, r, e, "updated")
+    if e.release:
+        _place(t, r, e, e.release, e.version, target.digest)
+        t.release(e.fraise, e.environment, e.target, e.release).status = "serving"
+
+
+def _target_unchanged(t: Tables, r: Record, e: ev.TargetUnchanged) -> None:
+    _outcome(t, r, e, "unchanged")
+
+
+def _target_failed(t: Tables, r: Record, e: ev.TargetFailed) -> None:
+    target = _outcome(t, r, e, "failed")
+    target.reason, target.error = e.reason, e.detail
+    if e.bad and e.release:
+        t.release(e.fraise, e.environment, e.target, e.release).bad = True
+
+
+def _target_unreachable(t: Tables, r: Record, e: ev.TargetUnreachable) -> None:
+    target = _outcome(t, r, e, "unreachable")
+    target.reason, target.error = e.reason, e.detail
+
+
+def _target_rolled_back(t: Tables, r: Record, e: ev.TargetRolledBack) -> None:
+    _outcome(t, r, e, "rolled_back")
+
+
+def _target_in_doubt(t: Tables, r: Record, e: ev.TargetInDoubt) -> None:
+    _outcome(t, r, e, "in_doubt").error = e.detail
+
+
+def _outcome(t: Tables, r: Record, e: Event, outcome: str) -> TargetState:
+    target = t.target(e.deployment_id, e.target)
+    target.outcome, target.finished_us = outcome, r.at_us
+    return target
+
+
+def _place(t: Tables, r: Record, e: Event, release: str, version: str, digest: str) -> None:
+    place = t.placement(e.fraise, e.environment, e.target)
+    if place.release != release:
+        place.since_us = r.at_us
+    place.release, place.version, place.digest, place.deployment_id = (
+        release,
+        version,
+        digest,
+        e.deployment_id,
+    )
+
+
+def _step_started(t: Tables, r: Record, e: ev.StepStarted) -> None:
+    target = t.step(e.deployment_id, e.target, e.step)
+    target.step = e.step
+    target.steps[e.step] = StepState("started", e.attempt, r.seq, r.at_us, before=e.before)
+    if not target.begun and e.step in CHANGING_STEPS:
+        t.target(e.deployment_id, e.target).begun = True
+
+
+def _ended_step(t: Tables, r: Record, e: ev.StepEvent) -> tuple[TargetState, StepState]:
+    target = t.step(e.deployment_id, e.target, e.step)
+    step = target.steps.get(e.step)
+    if step is None:
+        target.step = e.step
+        step = target.steps[e.step] = StepState("", e.attempt, r.seq, r.at_us)
+    return target, step
+
+
+def _step_succeeded(t: Tables, r: Record, e: ev.StepSucceeded) -> None:
+    target, step = _ended_step(t, r, e)
+    step.status, step.duration_s, step.evidence = "succeeded", e.duration_s, e.evidence
+    if e.step == "stage" and target.release:
+        release = t.release(e.fraise, e.environment, e.target, target.release)
+        release.version, release.digest, release.deployment_id = (
+            target.version,
+            target.digest,
+            e.deployment_id,
+        )
+        if not release.seq:
+            release.created_us, release.seq = r.at_us, r.seq
+        release.status = "staged"
+    elif e.step == "switch":
+        _place(t, r, e, target.release, target.version, target.digest)
+    elif e.step == "cleanup":
+        for name in e.evidence.get("removed", ()):
+            t.release(e.fraise, e.environment, e.target, name).status = "pruned"
+
+
+def _step_failed(t: Tables, r: Record, e: ev.StepFailed) -> None:
+    _, step = _ended_step(t, r, e)
+    step.status = "failed" if e.known else "unknown"
+    step.duration_s, step.error, step.code = e.duration_s, e.message, e.code
+    t.target(e.deployment_id, e.target).error = e.message
+
+
+# health, recovery ----------------------------------------------------------------------------------------------------
+
+
+def _health(verdict: str) -> Callable[[Tables, Record, Any], None]:
+    def fold(t: Tables, r: Record, e: Any) -> None:
+        place = t.placement(e.fraise, e.environment, e.target)
+        place.health, place.health_us = verdict, r.at_us
+
+    return fold
+
+
+def _decided(t: Tables, r: Record, e: ev.RecoveryDecided) -> None:
+    if e.target:
+        return
+    d = t.deployment(e.deployment_id)
+    d.decision, d.child_id, d.reason, d.detail, d.last_seq = e.action, e.child_id, e.reason, e.detail, r.seq
+
+
+def _rollback_started(t: Tables, r: Record, e: ev.RollbackStarted) -> None:
+    if e.whole:
+        d = t.deployment(e.deployment_id)
+        d.state, d.child_id, d.last_seq = "rolling_back", e.child_id, r.seq
+
+
+# leases, services ----------------------------------------------------------------------------------------------------
+
+
+def _lease_acquired(t: Tables, r: Record, e: ev.LeaseAcquired) -> None:
+    lease = t.lease(e.fraise, e.environment)
+    lease.epoch, lease.held, lease.holder, lease.deployment_id = e.epoch, True, e.holder, e.deployment_id
+    lease.acquired_us, lease.expires_us = r.at_us, e.expires_at
+
+
+def _lease_renewed(t: Tables, r: Record, e: ev.LeaseRenewed) -> None:
+    lease = t.lease(e.fraise, e.environment)
+    if lease.epoch == e.epoch:
+        lease.expires_us = e.expires_at
+
+
+def _lease_released(t: Tables, r: Record, e: ev.LeaseReleased) -> None:
+    lease = t.lease(e.fraise, e.environment)
+    if lease.epoch == e.epoch:
+        lease.held = False
+
+
+def _service_succeeded(t: Tables, r: Record, e: ev.ServiceSucceeded) -> None:
+    if e.action == "remove":
+        place = t.placement(e.fraise, e.environment, e.target)
+        place.release = place.version = place.digest = ""
+        place.good_release = place.good_version = place.good_digest = ""
+        place.health, place.since_us = "removed", r.at_us
+
+
+_FOLD: dict[type[Event], Callable[[Tables, Record, Any], None]] = {
+    ev.DeploymentRequested: _requested,
+    ev.DeploymentPlanned: _planned,
+    ev.DeploymentQueued: _queued,
+    ev.DeploymentStarted: _started,
+    ev.DeploymentPaused: _paused,
+    ev.DeploymentSucceeded: _succeeded,
+    ev.DeploymentFailed: _failed,
+    ev.DeploymentRolledBack: _rolled_back,
+    ev.DeploymentNeedsAttention: _needs_attention,
+    ev.DeploymentInterrupted: _interrupted,
+    ev.DeploymentSuperseded: _superseded,
+    ev.WaveStarted: _wave("started"),
+    ev.WaveSucceeded: _wave("succeeded"),
+    ev.WaveFailed: _wave("failed"),
+    ev.TargetStarted: _target_started,
+    ev.TargetUpdated: _target_updated,
+    ev.TargetUnchanged: _target_unchanged,
+    ev.TargetFailed: _target_failed,
+    ev.TargetUnreachable: _target_unreachable,
+    ev.TargetRolledBack: _target_rolled_back,
+    ev.TargetInDoubt: _target_in_doubt,
+    ev.StepStarted: _step_started,
+    ev.StepSucceeded: _step_succeeded,
+    ev.StepFailed: _step_failed,
+    ev.HealthPassed: _health("healthy"),
+    ev.HealthFailed: _health("unhealthy"),
+    ev.RecoveryDecided: _decided,
+    ev.RollbackStarted: _rollback_started,
+    ev.LeaseAcquired: _lease_acquired,
+    ev.LeaseRenewed: _lease_renewed,
+    ev.LeaseReleased: _lease_released,
+    ev.ServiceSucceeded: _service_succeeded,
+}
+
+_LEASE_EVENTS = frozenset({ev.LeaseAcquired, ev.LeaseRenewed, ev.LeaseReleased})
+
+_SETTLING_EVENTS = frozenset({ev.DeploymentPlanned, ev.DeploymentSucceeded, ev.DeploymentFailed})
+"""Events that may change rows beyond their own deployment, or all of its targets."""

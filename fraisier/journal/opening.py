@@ -1,0 +1,53 @@
+"""What happens when a store is opened: settings, migrations, and the fold of a log that has no tables yet."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from fraisier.errors import DatabaseConnectionError
+from fraisier.journal.connection import begin, patiently, rollback
+from fraisier.journal.refold import refold
+from fraisier.journal.schema import VERSION, log_id_of, migrate, version_of
+
+_SYNCHRONOUS = {"FULL": "pragma synchronous = full", "NORMAL": "pragma synchronous = normal"}
+
+
+def prepare(
+    connection: sqlite3.Connection, path: Path, new_log_id: str, synchronous: str, *, read_only: bool
+) -> str:
+    """Make a connection ready and the file up to date, and return the log's id.
+
+    Raises sqlite3.Error, DatabaseConnectionError.
+    """
+    if read_only:
+        _refuse_older(version_of(connection, path), path)
+        return log_id_of(connection)
+    version_of(connection, path)
+    patiently(connection, "pragma journal_mode = wal")
+    connection.execute(_SYNCHRONOUS[synchronous.upper()]).close()
+    upgrade(connection, path, new_log_id)
+    return log_id_of(connection)
+
+
+def upgrade(connection: sqlite3.Connection, path: Path, new_log_id: str) -> tuple[int, int]:
+    """Apply the missing migrations in one transaction; return the schema version before and after."""
+    if version_of(connection, path) == VERSION:
+        return VERSION, VERSION
+    try:
+        begin(connection)
+        versions = migrate(connection, path, new_log_id, lambda: refold(connection))
+        connection.execute("commit").close()
+    finally:
+        rollback(connection)
+    return versions
+
+
+def _refuse_older(version: int, path: Path) -> None:
+    if version < VERSION:
+        raise DatabaseConnectionError(
+            f"the store {path} has schema version {version} and was opened read-only; this fraisier needs {VERSION}",
+            context={"path": str(path), "version": version, "needed": VERSION},
+            recoverable=False,
+            hint="run `fraisier db upgrade`",
+        )

@@ -1,0 +1,91 @@
+"""The questions that the journal answers from its tables. Each runs as one job in the reader's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from fraisier.events import Record, decode_body
+from fraisier.journal import rows
+from fraisier.journal.base import DeadLetter
+from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
+from fraisier.journal.reading import ambiguous
+
+_READ = "select seq, body from journal where seq > ? and seq <= ? and body is not null order by seq limit ?"
+_READ_ONE = """select seq, body from journal where deployment_id = ? and deployment_id <> '' and seq > ? and seq <= ?
+and body is not null order by seq limit ?"""
+_NEWEST = """select body from deployments where (?1 = '' or fraise = ?1) and (?2 = '' or environment = ?2)
+and requested_us >= ?3 order by first_seq desc limit ?4"""
+_NEWEST_IN_STATE = """select body from deployments where (?1 = '' or fraise = ?1) and (?2 = '' or environment = ?2)
+and requested_us >= ?3 and state = ?5 order by first_seq desc limit ?4"""
+_PLACEMENTS = """select * from placements where (?1 = '' or fraise = ?1) and (?2 = '' or environment = ?2)
+order by fraise, environment, target"""
+_RELEASES = """select * from releases where fraise = ?1 and environment = ?2 and (?3 = '' or target = ?3)
+order by seq desc, target, release"""
+_LEASE = "select * from leases where fraise = ? and environment = ?"
+_BEGINS = "select id from deployments where id >= ? and id < ? order by id limit 2"
+_DEAD = (
+    "select subscriber, seq, at_us, error from dead_letters order by at_us desc, seq desc, subscriber limit ?"
+)
+_LAST = (1 << 63) - 1
+
+
+def read(
+    connection: sqlite3.Connection, after: int, upto: int | None, deployment_id: str, limit: int
+) -> list[Record]:
+    """Return records of the log in order."""
+    end = _LAST if upto is None else upto
+    if deployment_id:
+        found = connection.execute(_READ_ONE, (deployment_id, after, end, limit)).fetchall()
+    else:
+        found = connection.execute(_READ, (after, end, limit)).fetchall()
+    return [decode_body(seq, body) for seq, body in found]
+
+
+def deployment(connection: sqlite3.Connection, deployment_id: str) -> DeploymentState | None:
+    """Return the deployment whose id is, or uniquely begins with, `deployment_id`."""
+    if not deployment_id:
+        return None
+    found = rows.load_deployment(connection, deployment_id)
+    if found is not None:
+        return found
+    ids = connection.execute(_BEGINS, (deployment_id, deployment_id + "\U0010ffff")).fetchall()
+    if len(ids) > 1:
+        raise ambiguous(deployment_id)
+    return rows.load_deployment(connection, ids[0][0]) if ids else None
+
+
+def deployments(
+    connection: sqlite3.Connection, fraise: str, environment: str, state: str, since_us: int, limit: int
+) -> list[DeploymentState]:
+    """Return deployments, newest first, without plans and steps."""
+    if state:
+        return rows.load_deployments(
+            connection, _NEWEST_IN_STATE, (fraise, environment, since_us, limit, state)
+        )
+    return rows.load_deployments(connection, _NEWEST, (fraise, environment, since_us, limit))
+
+
+def placements(connection: sqlite3.Connection, fraise: str, environment: str) -> list[Placement]:
+    """Return the recorded state of targets."""
+    return rows.load_placements(connection, _PLACEMENTS, (fraise, environment))
+
+
+def releases(connection: sqlite3.Connection, fraise: str, environment: str, target: str) -> list[Release]:
+    """Return the releases of a fraise in an environment."""
+    return rows.load_releases(connection, _RELEASES, (fraise, environment, target))
+
+
+def lease(connection: sqlite3.Connection, fraise: str, environment: str) -> LeaseState | None:
+    """Return the newest lease."""
+    return next(iter(rows.load_leases(connection, _LEASE, (fraise, environment))), None)
+
+
+def position(connection: sqlite3.Connection, subscriber: str) -> int | None:
+    """Return a subscriber's stored position."""
+    row = connection.execute("select seq from positions where subscriber = ?", (subscriber,)).fetchall()
+    return int(row[0][0]) if row else None
+
+
+def dead_letters(connection: sqlite3.Connection, limit: int) -> list[DeadLetter]:
+    """Return parked events, newest first."""
+    return [DeadLetter(*row) for row in connection.execute(_DEAD, (limit,)).fetchall()]

@@ -1,0 +1,37 @@
+"""What every journal shares: no row goes in that could not be read again, and names for the same mistakes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fraisier.errors import NotFoundError, ValidationError
+from fraisier.events import Record, decode_body
+
+
+def checked(seq: int, body: bytes) -> Record:
+    """Return the record as every later reader will see it; one unreadable row would stop them all.
+
+    Raises ValidationError.
+    """
+    try:
+        return decode_body(seq, body)
+    except ValidationError as error:
+        raise ValidationError(
+            f"the event could not be read again: {error.cause}", cause=error.cause
+        ) from error
+
+
+def fold_error(error: BaseException) -> BaseException:
+    """Return what the publisher of an event that cannot be folded is told."""
+    if isinstance(error, msgspec.MsgspecError):
+        return ValidationError(f"the event cannot be folded into the tables: {error}", cause=error)
+    return error
+
+
+def ambiguous(beginning: str) -> NotFoundError:
+    """Return the error for the beginning of an id that several deployments share."""
+    return NotFoundError(
+        f"several deployments begin with {beginning!r}",
+        context={"deployment_id": beginning},
+        hint="give more digits; `fraisier history` lists the ids",
+    )

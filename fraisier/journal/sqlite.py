@@ -1,0 +1,411 @@
+"""The embedded journal: SQLite with a write-ahead log, group commit and one thread hop a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+
+from fraisier.clock import Clock
+from fraisier.errors import (
+    DatabaseConnectionError,
+    DatabaseTransactionError,
+)
+from fraisier.events import Event, Record, encode_body
+from fraisier.ids import Ids
+from fraisier.journal import queries
+from fraisier.journal.base import DeadLetter, Guard, JournalStatistics, OnCommit, Verification
+from fraisier.journal.check import check
+from fraisier.journal.connection import Database, create_file, run_once
+from fraisier.journal.faults import is_of_one_entry, opening_error, reading_error, writing_error
+from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
+from fraisier.journal.opening import prepare
+from fraisier.journal.reading import checked
+from fraisier.journal.verify import verify
+from fraisier.journal.writer import Batch, Entry, Note, Writer
+
+T = TypeVar("T")
+
+PENDING_MAX = 10_000
+"""Appends that may wait for a commit; beyond it `append` waits for room."""
+
+_QUIET_TICKS = 3
+"""Positions that no commit has taken along are written after so many idle polls."""
+
+_DEAD_LETTER = "replace into dead_letters values (?, ?, ?, ?)"
+
+
+class SqliteJournal:
+    """The log and its tables in one SQLite file, which several processes may open at once.
+
+    `synchronous` is SQLite's own word: FULL makes every commit durable against a power cut, NORMAL only against a
+    crash of the process. Every `poll_s` seconds the idle journal looks for what other processes wrote. With `read_only`
+    nothing is created, migrated or written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        clock: Clock,
+        ids: Ids,
+        synchronous: str = "FULL",
+        poll_s: float = 0.1,
+        read_only: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self._clock = clock
+        self._ids = ids
+        self._synchronous = synchronous
+        self._poll_s = poll_s
+        self._read_only = read_only
+        self._log_id = ""
+        self._head = 0
+        self._head_hash = ""
+        self._on_commit: OnCommit | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._database: Database | None = None
+        self._reader: Database | None = None
+        self._writer: Writer | None = None
+        self._pending: list[Entry] = []
+        self._notes: list[Note] = []
+        self._positions: dict[str, int] = {}
+        self._again: deque[Batch] = deque()
+        self._in_flight: asyncio.Task[None] | None = None
+        self._scheduled = False
+        self._closing = True
+        self._quiet_ticks = 0
+        self._room = anyio.Event()
+        self._appended = self._commits = self._foreign = self._largest_batch = 0
+        self._commit_s = 0.0
+
+    @property
+    def log_id(self) -> str:
+        """32 hex digits that name this log."""
+        return self._log_id
+
+    @property
+    def head(self) -> int:
+        """The seq of the newest record that was fanned out here."""
+        return self._head
+
+    @property
+    def head_hash(self) -> str:
+        """The chain hash of the newest record known here, in hex; empty for an empty log."""
+        return self._head_hash
+
+    # opening and closing
+
+    async def open(self, on_commit: OnCommit) -> None:
+        """Open or create the store, migrate it when it is older, and begin to listen to other processes.
+
+        `on_commit` gets records newer than `head`. Raises DatabaseConnectionError.
+        """
+        try:
+            if not self._read_only:
+                create_file(self.path)
+            self._database = await Database.open(self.path, read_only=self._read_only)
+            self._log_id = await self._database.run(self._prepare)
+            self._writer = await self._database.run(self._make_writer)
+            self._reader = await Database.open(self.path, read_only=True)
+        except (sqlite3.Error, OSError) as error:
+            await self._disconnect()
+            raise opening_error(self.path, error) from error
+        except BaseException:
+            await self._disconnect()
+            raise
+        self._head = self._writer.seq
+        self._head_hash = self._writer.hash.hex() if self._head else ""
+        self._on_commit = on_commit
+        self._loop = asyncio.get_running_loop()
+        self._closing = False
+        self._timer = self._loop.call_later(self._poll_s, self._tick)
+
+    def _prepare(self, connection: sqlite3.Connection) -> str:
+        new_id = self._ids.deployment().replace("-", "")
+        return prepare(connection, self.path, new_id, self._synchronous, read_only=self._read_only)
+
+    def _make_writer(self, connection: sqlite3.Connection) -> Writer:
+        return Writer(connection, self.path, self._log_id)
+
+    async def close(self) -> None:
+        """Write what is pending, end the threads and close the file. Raises DatabaseTransactionError."""
+        self._closing = True
+        with anyio.CancelScope(shield=True):
+            try:
+                if self._database is not None and (self._busy() or self._positions):
+                    await self._note("")
+            finally:
+                if self._timer is not None:
+                    self._timer.cancel()
+                while self._in_flight is not None:
+                    await asyncio.wait({self._in_flight})
+                await self._disconnect()
+
+    async def _disconnect(self) -> None:
+        reader, self._reader = self._reader, None
+        database, self._database = self._database, None
+        for connection in (reader, database):
+            if connection is not None:
+                await connection.close()
+
+    def _busy(self) -> bool:
+        return bool(self._pending or self._notes or self._again or self._in_flight)
+
+    # appending
+
+    async def append(self, event: Event, guard: Guard | None = None) -> Record:
+        """Return the record once it is durable; a cancelled caller waits for the commit first.
+
+        `guard` runs in the writer's thread, inside the transaction, and only reads. Raises ValidationError,
+        GuardRefusedError, DatabaseTransactionError, or what the guard raised.
+        """
+        event_id, at_us = self._ids.event(), self._clock.now_us()
+        body = encode_body(event_id, at_us, event)
+        record = checked(0, body)
+        while len(self._pending) >= PENDING_MAX and not self._closing:
+            await self._room.wait()
+        loop = self._writable()
+        entry = Entry(record, body, guard, loop.create_future())
+        self._pending.append(entry)
+        if self._in_flight is None and not self._scheduled:
+            self._scheduled = True
+            loop.call_soon(self._flush)
+        try:
+            await entry.future
+        except asyncio.CancelledError:
+            await self._outcome(entry)
+            raise
+        if entry.record is None:
+            raise entry.error or DatabaseTransactionError(
+                f"the store {self.path} did not say what became of an event"
+            )
+        return entry.record
+
+    def _writable(self) -> asyncio.AbstractEventLoop:
+        if self._read_only:
+            raise DatabaseTransactionError(
+                f"the store {self.path} was opened read-only",
+                context={"path": str(self.path)},
+                recoverable=False,
+            )
+        if self._closing or self._loop is None:
+            raise DatabaseTransactionError(f"the journal {self.path} is closed", recoverable=False)
+        return self._loop
+
+    async def _outcome(self, entry: Entry) -> None:
+        """Wait until an entry is settled, whoever cancels: an anyio scope, which is shielded, or the task itself."""
+        with anyio.CancelScope(shield=True):
+            while entry.record is None and entry.error is None:
+                entry.future = asyncio.get_running_loop().create_future()
+                try:
+                    await entry.future
+                except asyncio.CancelledError:
+                    continue
+
+    # committing: one batch in flight, everything that arrives meanwhile in the next
+
+    def _kick(self) -> None:
+        # On the next turn of the loop, so that publishers woken together share a commit.
+        if self._in_flight is None and not self._scheduled and self._loop is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._in_flight is not None or self._writer is None:
+            return
+        if self._again:
+            self._submit(self._again.popleft(), self._writer.commit)
+        elif self._pending or self._notes:
+            batch = Batch(self._pending, self._positions, self._notes)
+            self._pending, self._positions, self._notes = [], {}, []
+            self._room.set()
+            self._room = anyio.Event()
+            self._submit(batch, self._writer.commit)
+
+    def _submit(self, batch: Batch, job: Callable[[Batch], None]) -> None:
+        if self._loop is None or self._database is None:
+            return
+        batch.submitted_s = self._loop.time()
+        running = self._database.run(lambda _: job(batch))
+        self._in_flight = self._loop.create_task(running, name=f"journal:{job.__name__}")
+        self._in_flight.add_done_callback(lambda task: self._settle(batch, task))
+
+    def _settle(self, batch: Batch, task: asyncio.Task[None]) -> None:
+        self._in_flight = None
+        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        try:
+            if error is None:
+                self._announce(batch)
+        finally:
+            self._release(batch, error)
+            if self._pending or self._notes or self._again:
+                self._kick()
+
+    def _announce(self, batch: Batch) -> None:
+        if batch.entries or batch.notes or batch.positions:
+            self._commits += 1
+            self._commit_s += 0.0 if self._loop is None else self._loop.time() - batch.submitted_s
+            self._appended += len(batch.records) - batch.foreign
+            self._largest_batch = max(self._largest_batch, len(batch.entries))
+            self._quiet_ticks = 0
+        self._foreign += batch.foreign
+        if batch.records:
+            self._head = batch.records[-1].seq
+            self._head_hash = batch.head_hash.hex()
+            if self._on_commit is not None:
+                self._on_commit(batch.records)
+
+    def _release(self, batch: Batch, error: BaseException | None) -> None:
+        if error is not None:
+            self._positions = {**batch.positions, **self._positions}
+            if is_of_one_entry(error) and len(batch.entries) + len(batch.notes) > 1:
+                # One of them is poison: each goes by itself, in order, so that only the culprit fails.
+                self._again.extendleft(reversed(self._one_by_one(batch)))
+                return
+            error = writing_error(self.path, error)
+        for waiting in batch.entries:
+            if error is not None:
+                waiting.record, waiting.error = None, error
+            if not waiting.future.done():
+                waiting.future.set_result(None)
+        for note in batch.notes:
+            if not note.future.done():
+                if error is None:
+                    note.future.set_result(None)
+                else:
+                    note.future.set_exception(error)
+
+    def _one_by_one(self, batch: Batch) -> list[Batch]:
+        for entry in batch.entries:
+            entry.record = entry.error = None
+        return [Batch([entry], {}, []) for entry in batch.entries] + [
+            Batch([], {}, [note]) for note in batch.notes
+        ]
+
+    def _tick(self) -> None:
+        if self._loop is None or (self._closing and self._timer is None):
+            return
+        self._timer = self._loop.call_later(self._poll_s, self._tick)
+        if self._in_flight is not None or self._scheduled or self._writer is None:
+            return
+        self._quiet_ticks += 1
+        if self._positions and self._quiet_ticks >= _QUIET_TICKS and not self._read_only:
+            batch, self._positions = Batch([], self._positions, []), {}
+            self._submit(batch, self._writer.commit)
+        else:
+            self._submit(Batch([], {}, []), self._writer.tail)
+
+    # beside the log
+
+    async def _note(self, sql: str, values: Sequence[Any] = ()) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._notes.append(Note(sql, values, future))
+        self._kick()
+        await future
+
+    async def position(self, subscriber: str) -> int | None:
+        """Return the stored position of a durable subscriber, or the noted one that is not written yet."""
+        if subscriber in self._positions:
+            return self._positions[subscriber]
+        return await self._read(lambda connection: queries.position(connection, subscriber))
+
+    def save_position(self, subscriber: str, seq: int) -> None:
+        """Note a position; it is written with the next commit, or soon when there is none."""
+        self._positions[subscriber] = seq
+
+    async def flush_positions(self) -> None:
+        """Write the noted positions now."""
+        self._writable()
+        if self._positions or self._busy():
+            await self._note("")
+
+    async def dead_letter(self, subscriber: str, seq: int, error: str) -> None:
+        """Park an event that a subscriber could not handle."""
+        self._writable()
+        await self._note(_DEAD_LETTER, (subscriber, seq, self._clock.now_us(), error))
+
+    # reading: on a second connection, so that no query waits for a commit
+
+    async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        if self._reader is None:
+            raise DatabaseConnectionError(f"the journal {self.path} is closed", recoverable=False)
+        try:
+            return await self._reader.run(job)
+        except sqlite3.Error as error:
+            raise reading_error(self.path, error) from error
+
+    async def read(
+        self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
+    ) -> list[Record]:
+        """Return at most `limit` records with `after < seq <= upto`; those whose body has expired are passed over."""
+        return await self._read(
+            lambda connection: queries.read(connection, after, upto, deployment_id, limit)
+        )
+
+    async def deployment(self, deployment_id: str) -> DeploymentState | None:
+        """Return a deployment with plan, targets and steps by its id or the beginning of it. Raises NotFoundError."""
+        return await self._read(lambda connection: queries.deployment(connection, deployment_id))
+
+    async def deployments(
+        self,
+        *,
+        fraise: str = "",
+        environment: str = "",
+        state: str = "",
+        since_us: int = 0,
+        limit: int = 50,
+    ) -> list[DeploymentState]:
+        """Return deployments with their targets, newest first; plans and steps are left out."""
+        return await self._read(
+            lambda connection: queries.deployments(connection, fraise, environment, state, since_us, limit)
+        )
+
+    async def placements(self, fraise: str = "", environment: str = "") -> list[Placement]:
+        """Return the recorded state of targets."""
+        return await self._read(lambda connection: queries.placements(connection, fraise, environment))
+
+    async def releases(self, fraise: str, environment: str, target: str = "") -> list[Release]:
+        """Return the releases known on the targets, newest first."""
+        return await self._read(lambda connection: queries.releases(connection, fraise, environment, target))
+
+    async def lease(self, fraise: str, environment: str) -> LeaseState | None:
+        """Return the newest lease, whether held or not."""
+        return await self._read(lambda connection: queries.lease(connection, fraise, environment))
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """Return parked events, newest first."""
+        return await self._read(lambda connection: queries.dead_letters(connection, limit))
+
+    async def verify(self, head: str = "") -> Verification:
+        """Walk the chain on a connection of its own; memory stays flat."""
+        try:
+            return await run_once(self.path, lambda connection: verify(connection, head))
+        except sqlite3.Error as error:
+            raise reading_error(self.path, error) from error
+
+    async def check(self) -> list[str]:
+        """Return every fault found in the store, as sentences."""
+        try:
+            return await run_once(self.path, check)
+        except sqlite3.Error as error:
+            raise reading_error(self.path, error) from error
+
+    def statistics(self) -> JournalStatistics:
+        """Return counters of this process."""
+        return JournalStatistics(
+            head=self._head,
+            appended=self._appended,
+            commits=self._commits,
+            commit_s=self._commit_s,
+            foreign=self._foreign,
+            pending=len(self._pending),
+            largest_batch=self._largest_batch,
+        )

@@ -1,0 +1,18 @@
+"""Structured logging: set-up, formatters, context of a task, and the subscriber that logs every event.
+
+Importing this configures nothing and does not load structlog.
+"""
+
+from fraisier.logging.context import ContextualLogger, current_context
+from fraisier.logging.formatters import ConsoleFormatter, JSONFormatter
+from fraisier.logging.setup import setup_structured_logging
+from fraisier.logging.subscriber import LoggingSubscriber
+
+__all__ = [
+    "ConsoleFormatter",
+    "ContextualLogger",
+    "JSONFormatter",
+    "LoggingSubscriber",
+    "current_context",
+    "setup_structured_logging",
+]

@@ -1,0 +1,118 @@
+"""What a process measures of itself: its bus, its journal, its event loop; and the exposition."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import anyio
+
+from fraisier._version import __version__
+from fraisier.bus.statistics import BusStatistics
+from fraisier.journal.base import JournalStatistics
+from fraisier.metrics.catalogue import METRICS, SPECS
+from fraisier.metrics.deployment import load_prometheus
+
+
+class RuntimeMetrics:
+    """Asks the bus and the journal at the moment of a scrape; registers itself in `registry`.
+
+    `bus` and `journal` are their `statistics` methods; what is None is left out. Does nothing without
+    prometheus_client.
+    """
+
+    def __init__(
+        self,
+        registry: Any,
+        *,
+        bus: Callable[[], BusStatistics] | None = None,
+        journal: Callable[[], JournalStatistics] | None = None,
+    ) -> None:
+        self._bus = bus
+        self._journal = journal
+        self._lag_s: float | None = None
+        self._lock = threading.Lock()
+        prometheus = load_prometheus()
+        if prometheus is not None:
+            core = prometheus.core
+            self._families = {
+                "counter": core.CounterMetricFamily,
+                "gauge": core.GaugeMetricFamily,
+                "summary": core.SummaryMetricFamily,
+            }
+            registry.register(self)
+
+    def record_loop_lag(self, lag_s: float) -> None:
+        """Note how late the event loop was."""
+        with self._lock:
+            self._lag_s = lag_s
+
+    def describe(self) -> Iterator[Any]:
+        """Yield every metric without values."""
+        for spec in METRICS:
+            if spec.source == "process":
+                yield self._family(spec.name)
+
+    def collect(self) -> Iterator[Any]:
+        """Yield every metric that there is something to say about."""
+        build = self._family("fraisier_build_info")
+        build.add_metric((__version__,), 1)
+        yield build
+        with self._lock:
+            lag_s = self._lag_s
+        if lag_s is not None:
+            lag = self._family("fraisier_event_loop_lag_seconds")
+            lag.add_metric((), lag_s)
+            yield lag
+        if self._journal is not None:
+            yield from self._of_journal(self._journal())
+        if self._bus is not None:
+            yield from self._of_bus(self._bus())
+
+    def _of_journal(self, statistics: JournalStatistics) -> Iterator[Any]:
+        events = self._family("fraisier_journal_events_total")
+        events.add_metric((), statistics.appended)
+        yield events
+        commits = self._family("fraisier_journal_commit_seconds")
+        commits.add_metric((), statistics.commits, statistics.commit_s)
+        yield commits
+
+    def _of_bus(self, statistics: BusStatistics) -> Iterator[Any]:
+        lag = self._family("fraisier_subscriber_lag_events")
+        dropped = self._family("fraisier_subscriber_dropped_total")
+        dead = self._family("fraisier_dead_letters_total")
+        for subscriber in statistics.subscribers.values():
+            # A stream belongs to whoever iterates over it and may have any name; it would make series without
+            # end.
+            if subscriber.kind == "stream":
+                continue
+            lag.add_metric((subscriber.name,), subscriber.lag)
+            dropped.add_metric((subscriber.name,), subscriber.dropped)
+            dead.add_metric((subscriber.name,), subscriber.dead_letters)
+        yield from (lag, dropped, dead)
+
+    def _family(self, name: str) -> Any:
+        spec = SPECS[name]
+        return self._families[spec.kind](spec.name, spec.help, labels=spec.labels)
+
+
+async def measure_loop_lag(record: Callable[[float], None], *, interval_s: float = 1.0) -> None:
+    """Sleep again and again, and record how much longer each sleep took than asked. Runs until it is
+    cancelled."""
+    while True:
+        due = anyio.current_time() + interval_s
+        await anyio.sleep(interval_s)
+        record(max(0.0, anyio.current_time() - due))
+
+
+def render(registry: Any) -> bytes:
+    """Return the exposition of a registry in the text format (empty without prometheus_client).
+
+    It is slow for an event loop: run it in a thread.
+    """
+    prometheus = load_prometheus()
+    if prometheus is None or registry is None:
+        return b""
+    text: bytes = prometheus.generate_latest(registry)
+    return text

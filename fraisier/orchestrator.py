@@ -1,0 +1,347 @@
+"""The composition root: one object that deploys, undoes, watches and tells, for the command line and for embedders."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from fraisier import reports
+from fraisier.audit import AuditSubscriber, load_or_make_key
+from fraisier.bus import Bus, BusStatistics
+from fraisier.clock import Clock, SystemClock
+from fraisier.config.resolve import Resolver
+from fraisier.config.schema import Config, Environment
+from fraisier.error_handler import RecoveryResponder
+from fraisier.errors import FraisierError, NotFoundError, UsageError
+from fraisier.events import Actor, Event, Record
+from fraisier.events import types as ev
+from fraisier.health_check import HealthResponder, HealthSubject
+from fraisier.ids import Ids, SystemIds
+from fraisier.journal.base import Journal
+from fraisier.journal.claims import Claims, FileClaims, UncontestedClaims
+from fraisier.journal.store import choose_store_url, default_state_dir, open_journal, store_path
+from fraisier.logging import LoggingSubscriber
+from fraisier.metrics import MetricsRecorder, MetricsSubscriber
+from fraisier.providers.base import Action, Provider, ProviderFactory, ProviderServices
+from fraisier.providers.registry import find_factory
+from fraisier.redaction import Redactor
+from fraisier.rollout.deployer import Deployer
+from fraisier.rollout.fleet import Fleet
+from fraisier.rollout.lease import Leases
+from fraisier.rollout.order import deploy_in_order
+from fraisier.rollout.plan import Plan
+from fraisier.rollout.processes import ProcessTable, SystemProcesses
+from fraisier.rollout.request import DeployRequest, RollbackRequest
+from fraisier.rollout.result import DeploymentResult
+from fraisier.rollout.stop import StopSignal
+from fraisier.rollout.subjects import Subjects
+from fraisier.rollout.undo import Undo
+from fraisier.rollout.world import World
+
+REQUESTS: tuple[type[Event], ...] = (ev.HealthRequested, ev.RecoveryRequested)
+"""The questions that somebody must answer before anything is deployed."""
+
+
+class Orchestrator:
+    """Brings versions of fraises to their targets; the same object behind the command line, a daemon and an embedder.
+
+    `store` is a URL (`sqlite:///PATH`, `memory:`) or a journal of your own; empty means the configuration's, else the
+    default place. Every other argument replaces one port: the clock, identifiers, randomness (for jitter), the process
+    table, the environment that secrets come from, providers by type, the metrics recorder. Nothing is shared between two
+    orchestrators of one process. Use it as an async context manager; leaving it drains the subscribers, with a deadline.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: str | Journal | None = None,
+        *,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        rng: random.Random | None = None,
+        processes: ProcessTable | None = None,
+        environ: Mapping[str, str] | None = None,
+        providers: Mapping[str, ProviderFactory] | None = None,
+        actor: Actor | None = None,
+        metrics: MetricsRecorder | None = None,
+        redactor: Redactor | None = None,
+        drain_s: float = 5.0,
+    ) -> None:
+        self.config = config
+        self._environ = dict(os.environ if environ is None else environ)
+        self._clock = clock or SystemClock()
+        self._ids = ids or SystemIds(self._clock)
+        self._rng = rng or random.Random()  # noqa: S311 - jitter needs no secrecy
+        self._providers = dict(providers or {})
+        self._actor = actor or local_actor("api")
+        self._metrics = metrics or MetricsRecorder()
+        self.redactor = redactor or Redactor()
+        resolver = Resolver(self._environ, self.redactor, Path(config.path).parent if config.path else Path.cwd())
+        if store is None or isinstance(store, str):
+            configured = resolver.text(config.store.url, {})
+            self.store_url = choose_store_url(
+                option=store or "", environ=self._environ, configured=configured, uid=os.getuid()
+            )
+            self.journal: Journal = open_journal(self.store_url, clock=self._clock, ids=self._ids)
+        else:
+            self.store_url = "memory:"
+            self.journal = store
+        path = store_path(self.store_url)
+        self._store_directory = path.parent if path is not None else None
+        claims: Claims = UncontestedClaims()
+        if self._store_directory is not None:
+            claims = FileClaims(self._store_directory / "claims")
+        self.bus = Bus(
+            self.journal,
+            clock=self._clock,
+            ids=self._ids,
+            drain_s=drain_s,
+            claims=claims,
+            redact=self.redactor.scrub,
+        )
+        processes = processes or SystemProcesses()
+        owner = f"{self._actor.user}@{self._actor.host}"
+        self._subjects = Subjects()
+        self._world = World(
+            config=config,
+            bus=self.bus,
+            journal=self.journal,
+            clock=self._clock,
+            ids=self._ids,
+            leases=Leases(
+                self.bus, self.journal, clock=self._clock, processes=processes, settings=config.lease, owner=owner
+            ),
+            resolver=resolver,
+            redactor=self.redactor,
+            subjects=self._subjects,
+            make_provider=self._make_provider,
+        )
+        self._stack = AsyncExitStack()
+        self._stops: set[StopSignal] = set()
+
+    # life
+
+    async def __aenter__(self) -> Orchestrator:
+        """Open the store, start the bus with its subscribers and responders. Raises DatabaseConnectionError."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.bus)
+            await self._attach(stack)
+            self._refuse_silence()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Let the subscribers finish what they were given, then close the store."""
+        await self._stack.aclose()
+
+    async def _attach(self, stack: AsyncExitStack) -> None:
+        health = HealthResponder(self._subject, clock=self._clock, emit=self.bus.emit)
+        stack.push_async_callback(health.aclose)
+        self.bus.respond(ev.HealthRequested, health)
+        self.bus.respond(ev.RecoveryRequested, RecoveryResponder(rng=self._rng))
+        key = load_or_make_key(self._world.resolver.text(self.config.audit.key, {}), self._store_directory)
+        audit = AuditSubscriber(self.journal, self.bus.publish, key=key.secret, key_id=key.id)
+        self.bus.subscribe(audit.name, audit.patterns, audit.handle, durable=True)
+        metrics = MetricsSubscriber(self._metrics, find=self.journal.deployment)
+        self.bus.subscribe(metrics.name, metrics.patterns, metrics.handle)
+        lines = LoggingSubscriber()
+        self.bus.subscribe(lines.name, lines.patterns, lines.handle)
+
+    def _refuse_silence(self) -> None:
+        for request in REQUESTS:
+            if not self.bus.has_responder(request):
+                raise FraisierError(f"nobody answers {request.__name__}; a deployment would wait for ever", code="NO_RESPONDER")
+
+    def stop(self, reason: str) -> None:
+        """Ask every deployment of this orchestrator to stop at its next step boundary. Safe in a signal handler."""
+        for signal in self._stops:
+            signal.request(reason)
+
+    # acting
+
+    async def plan(self, fraise: str, environment: str, **options: Any) -> Plan:
+        """Return what `deploy` with the same options would do now; nothing is written to the journal but health verdicts."""
+        return await Deployer(self._world, self._deploy_request(fraise, environment, options)).preview()
+
+    async def plan_rollback(self, fraise: str, environment: str, **options: Any) -> Plan:
+        """Return what `rollback` with the same options would do now."""
+        return await Undo(self._world, self._rollback_request(fraise, environment, options)).preview()
+
+    async def deploy(self, fraise: str, environment: str, **options: Any) -> DeploymentResult:
+        """Bring a version to the targets and return how it ended.
+
+        Options: `version` (branch, tag, commit; default the head of the branch), `limit` and `exclude` (globs of target
+        names), `strategy`, `force`, `lock_wait_s`. Raises ConfigurationError, UsageError, LeaseLostError, DatabaseError; a
+        failed deployment is a result, not an exception.
+        """
+        request = self._deploy_request(fraise, environment, options)
+        return await self._run(lambda stop: Deployer(self._world, request, stop=stop).run())
+
+    async def deploy_many(self, fraises: Sequence[str], environment: str, **options: Any) -> list[DeploymentResult]:
+        """Deploy several fraises, each after those that it depends on, side by side where they may; a failing one skips
+        its dependants. Return the results in the order in which they ended."""
+        requests = [self._deploy_request(fraise, environment, options) for fraise in dict.fromkeys(fraises)]
+        for request in requests:
+            Deployer(self._world, request)  # a usage error in one touches none
+
+        async def one(request: DeployRequest) -> DeploymentResult:
+            return await self._run(lambda stop: Deployer(self._world, request, stop=stop).run())
+
+        async def skip(request: DeployRequest, reason: str) -> DeploymentResult:
+            return await Deployer(self._world, request).skip(reason)
+
+        return await deploy_in_order(self.config, requests, run=one, skip=skip)
+
+    async def rollback(self, fraise: str, environment: str, **options: Any) -> DeploymentResult:
+        """Undo the latest deployment on the targets that it changed, or bring back a named release.
+
+        Options: `to` (release id, version, branch, tag, commit), `limit`, `force`, `lock_wait_s`."""
+        request = self._rollback_request(fraise, environment, options)
+        return await self._run(lambda stop: Undo(self._world, request, stop=stop).run())
+
+    async def retry(self, deployment_id: str, **options: Any) -> DeploymentResult:
+        """Deploy the same version again to every target that the deployment did not leave on it."""
+        state = await self.show_state(deployment_id)
+        if not state.is_terminal:
+            raise UsageError(
+                f"deployment {state.id} is {state.state}, not ended", hint="wait for it, or deploy again to supersede it"
+            )
+        if state.kind != "deploy":
+            raise UsageError(f"deployment {state.id} is a rollback; roll back again with `fraisier rollback`")
+        if not state.version:
+            raise UsageError(f"deployment {state.id} never came as far as a version", hint="run `fraisier deploy` instead")
+        left = tuple(
+            name for name, target in state.targets.items() if target.outcome not in ("updated", "unchanged") or target.undone
+        )
+        return await self.deploy(
+            state.fraise, state.environment, version=state.version, limit=left, retry_of=state.id, **options
+        )
+
+    async def control(
+        self, action: Action, fraise: str, environment: str, *, limit: Sequence[str] = ()
+    ) -> dict[str, FraisierError | None]:
+        """Start, stop, restart or remove the service on its targets; return each target's error, or None."""
+        return await Fleet(self._world, fraise, environment).control(action, limit=limit, actor=self._actor)
+
+    # looking
+
+    async def status(self, fraise: str = "", environment: str = "", *, live: bool = False) -> dict[str, Any]:
+        """Return the recorded state of the targets; with `live`, also what they answer now."""
+        found: dict[tuple[str, str, str], dict[str, Any]] = {}
+        if live:
+            for name, env in self._pairs(fraise, environment):
+                for target, facts in (await Fleet(self._world, name, env).live()).items():
+                    found[(name, env, target)] = facts
+        return await reports.status(
+            self.journal, self.config, fraise=fraise, environment=environment, live=found if live else None
+        )
+
+    async def health(self, fraise: str = "", environment: str = "") -> dict[str, Any]:
+        """Run the configured checks now: one probe a target."""
+        rows = []
+        for name, env in self._pairs(fraise, environment):
+            rows.extend(await Fleet(self._world, name, env).health())
+        return {"healthy": all(row["healthy"] for row in rows), "targets": rows}
+
+    async def history(self, **filters: Any) -> dict[str, Any]:
+        """Return past deployments, newest first; filters as in `fraisier.reports.history`."""
+        return await reports.history(self.journal, **filters)
+
+    async def show(self, deployment_id: str) -> dict[str, Any]:
+        """Return all that is known of one deployment. Raises NotFoundError."""
+        return reports.show(await self.show_state(deployment_id))
+
+    async def show_state(self, deployment_id: str) -> Any:
+        """Return the folded state of one deployment, by its id or a unique beginning of it. Raises NotFoundError."""
+        state = await self.journal.deployment(deployment_id)
+        if state is None:
+            raise NotFoundError(f"there is no deployment {deployment_id!r} in this store")
+        return state
+
+    def logs(
+        self, fraise: str, environment: str, *, limit: Sequence[str] = (), lines: int = 50, follow: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, str]]]:
+        """Stream the service logs of the targets, merged: pairs of target name and line."""
+        return Fleet(self._world, fraise, environment).logs(limit=limit, lines=lines, follow=follow)
+
+    def subscribe(self, *patterns: str) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
+        """Stream events whose types match the patterns (`*` stands for anything), from now on, in order."""
+        return self.bus.stream(*(patterns or ("*",)))
+
+    def statistics(self) -> BusStatistics:
+        """Return counters of the bus and its subscribers."""
+        return self.bus.statistics()
+
+    # inside
+
+    async def _run(self, work: Callable[[StopSignal], Awaitable[DeploymentResult]]) -> DeploymentResult:
+        stop = StopSignal()
+        self._stops.add(stop)
+        try:
+            return await work(stop)
+        finally:
+            self._stops.discard(stop)
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1.0):
+                await self.bus.wait_idle(1.0)
+
+    def _pairs(self, fraise: str, environment: str) -> list[tuple[str, str]]:
+        pairs = [
+            (name, env)
+            for name, found in sorted(self.config.fraises.items())
+            for env in sorted(found.environments)
+            if fraise in ("", name) and environment in ("", env)
+        ]
+        if not pairs:
+            raise UsageError(f"nothing is configured under {fraise or '*'} {environment or '*'}", code="NOT_FOUND")
+        return pairs
+
+    def _subject(self, deployment_id: str, target: str) -> HealthSubject:
+        found = self._subjects.find(deployment_id, target)
+        return HealthSubject(
+            context=found.context,
+            provider=found.provider,
+            resolver=self._world.resolver,
+            provider_type=found.context.settings.provider,
+        )
+
+    def _make_provider(self, settings: Environment) -> Provider:
+        factory = self._providers.get(settings.provider) or find_factory(settings.provider)
+        return factory(
+            ProviderServices(
+                clock=self._clock,
+                resolver=self._world.resolver,
+                cache_dir=str(self._cache_dir()),
+                environ=self._environ,
+            )
+        )
+
+    def _cache_dir(self) -> Path:
+        """Mirrors and artifacts live beside the store; a store in memory shares the default place."""
+        return (self._store_directory or default_state_dir(self._environ, os.getuid())) / "cache"
+
+    def _deploy_request(self, fraise: str, environment: str, options: Mapping[str, Any]) -> DeployRequest:
+        return DeployRequest(fraise=fraise, environment=environment, actor=self._actor, **_tuples(options))
+
+    def _rollback_request(self, fraise: str, environment: str, options: Mapping[str, Any]) -> RollbackRequest:
+        return RollbackRequest(fraise=fraise, environment=environment, actor=self._actor, **_tuples(options))
+
+
+def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if key in ("limit", "exclude") else value for key, value in options.items()}
+
+
+def local_actor(trigger: str) -> Actor:
+    """Return who runs this process, and through what."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no such user in the password database
+        user = str(os.getuid())
+    return Actor(user=user, host=socket.gethostname(), trigger=trigger)

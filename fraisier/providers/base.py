@@ -1,0 +1,131 @@
+"""The provider's port: how a rollout acts on targets without knowing what they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, ClassVar, Literal, Protocol
+
+import msgspec
+
+from fraisier.clock import Clock
+from fraisier.config.resolve import Resolver
+from fraisier.config.schema import Environment, Target
+from fraisier.transports.base import OnOutput, Transport
+
+Action = Literal["start", "stop", "restart", "remove"]
+
+
+class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A version made concrete, the same for every target of a deployment.
+
+    `version` is the full commit id, or the given name of an archive or directory; `digest` the content's SHA-256 in hex
+    (of a git version the commit id); `file` the tar that `stage` unpacks, empty until it is fetched.
+    """
+
+    version: str
+    ref: str = ""
+    kind: Literal["git", "archive", "path"] = "git"
+    digest: str = ""
+    file: str = ""
+
+
+class TargetFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a look at a target found. None means that there is nothing to look at (no service configured).
+
+    `release` is what `current` names; `running_release` is where the main process's cwd resolves to; `invocation` is
+    different for each start of the service (pid and start time, or systemd's InvocationID).
+    """
+
+    release: str = ""
+    running: bool | None = None
+    running_release: str = ""
+    invocation: str = ""
+    pid: int = 0
+    detail: str = ""
+
+
+class TargetContext(msgspec.Struct, frozen=True):
+    """A target in the environment that it belongs to, with the settings as configured (templates and references unresolved)."""
+
+    fraise: str
+    environment: str
+    target: Target
+    settings: Environment
+
+
+class StepCall(msgspec.Struct, frozen=True):
+    """One step to take on one target.
+
+    `release` and `version` are what to bring (both empty: nothing may be current afterwards, which is how a first
+    deployment is undone); `previous_release` is what was current before; `token` orders the effects of holders at the
+    target: (lease epoch, seq of the intent); `keep` names releases that cleanup must not remove.
+    """
+
+    context: TargetContext
+    step: str
+    deployment_id: str
+    attempt: int = 1
+    token: tuple[int, int] = (0, 0)
+    release: str = ""
+    version: str = ""
+    previous_release: str = ""
+    previous_version: str = ""
+    artifact: Artifact | None = None
+    keep: tuple[str, ...] = ()
+    undo: bool = False
+    on_output: OnOutput | None = None
+
+
+class Provider(Protocol):
+    """Acts on targets. One instance serves one deployment (or one command) and is closed at its end.
+
+    Every method raises ProviderConnectionError for a target out of reach, another ProviderError or DeploymentError for a
+    refusal by a live target, and takes its deadline from the caller's cancel scope.
+    """
+
+    type: ClassVar[str]
+    summary: ClassVar[str]
+    steps: ClassVar[tuple[str, ...]]
+    """The steps it knows, in order."""
+
+    async def resolve(self, settings: Environment, ref: str) -> Artifact:
+        """Return what `ref` (empty: the head of the branch) means now, fetched once for the deployment.
+
+        Raises GitProviderError or ProviderConfigurationError for what does not exist, ProviderConnectionError."""
+        ...
+
+    async def inspect(self, context: TargetContext) -> TargetFacts:
+        """Look at a target and change nothing."""
+        ...
+
+    async def perform(self, call: StepCall) -> dict[str, Any]:
+        """Take a step and return the evidence (JSON-ready, no secrets)."""
+        ...
+
+    async def control(self, action: Action, context: TargetContext, on_output: OnOutput | None = None) -> dict[str, Any]:
+        """Start, stop, restart or remove the service outside a deployment."""
+        ...
+
+    def logs(self, context: TargetContext, *, lines: int, follow: bool) -> AsyncIterator[str]:
+        """Yield the last lines of the service's log, then, when following, each new one."""
+        ...
+
+    async def transport(self, context: TargetContext) -> Transport:
+        """Return the target's transport, for probes that run where the target is."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class ProviderServices(msgspec.Struct, frozen=True):
+    """What a provider is made with. `cache_dir` is a directory of ours for mirrors and artifacts."""
+
+    clock: Clock
+    resolver: Resolver
+    cache_dir: str
+    environ: Mapping[str, str]
+
+
+ProviderFactory = Callable[[ProviderServices], Provider]

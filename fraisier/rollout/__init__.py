@@ -1,0 +1,1 @@
+"""Plans and the one driver that carries them out."""

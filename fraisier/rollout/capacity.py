@@ -1,0 +1,51 @@
+"""How many targets may be away at once, counted over the whole fleet, forward and back under one lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import anyio
+
+
+class Capacity:
+    """Hands out permits to take a target away.
+
+    A target that is `away` already needs none, and counts against the others; one of `unserved` (it never served yet) needs
+    none and counts for nothing until it serves.
+    """
+
+    def __init__(self, limit: int, away: Iterable[str] = (), unserved: Iterable[str] = ()) -> None:
+        self.limit = limit
+        self._away = set(away)
+        self._unserved = set(unserved)
+        self._changed = anyio.Event()
+
+    @property
+    def away(self) -> frozenset[str]:
+        """The targets that served and do not now, as far as we know."""
+        return frozenset(self._away)
+
+    async def take(self, name: str) -> bool:
+        """Wait until `name` may go away; the caller's scope bounds the wait. Return whether a permit was used for it."""
+        if name in self._unserved or name in self._away:
+            return False
+        while len(self._away) >= self.limit:
+            await self._changed.wait()
+        self._away.add(name)
+        return True
+
+    def lost(self, name: str) -> None:
+        """Note that a target stopped serving by itself."""
+        if name not in self._unserved:
+            self._away.add(name)
+
+    def back(self, name: str) -> None:
+        """Note that a target serves again, and wake who waits."""
+        self._unserved.discard(name)
+        self._away.discard(name)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let every waiter look again."""
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()

@@ -1,0 +1,247 @@
+"""The life of one deployment: requested, leased, looked at, planned, walked, ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from fraisier.config.schema import Environment, Fraise, Target
+from fraisier.errors import ConfigurationError, DeploymentError, DeploymentLockError, FraisierError, UsageError
+from fraisier.events import Event
+from fraisier.events import types as ev
+from fraisier.journal.fold import DeploymentState, Tables
+from fraisier.providers.base import Artifact, Provider, TargetContext
+from fraisier.rollout.capacity import Capacity
+from fraisier.rollout.lease import Lease
+from fraisier.rollout.life import Life
+from fraisier.rollout.plan import Plan, Seen, encode_plan, make_plan
+from fraisier.rollout.request import DeployRequest, select, suggestion
+from fraisier.rollout.restore import to_restore
+from fraisier.rollout.result import DeploymentResult, result_of
+from fraisier.rollout.rollback import Rollbacks
+from fraisier.rollout.runner import Runner, Verdict, reason_of
+from fraisier.rollout.scribe import Scribe
+from fraisier.rollout.steps import StepRunner
+from fraisier.rollout.stop import StopSignal
+from fraisier.rollout.strategies import STRATEGIES
+from fraisier.rollout.world import World
+
+_DECIDE_S = 30.0
+
+
+class Deployer(Life):
+    """Runs one deployment of one fraise in one environment, from request to terminal row."""
+
+    def __init__(
+        self, world: World, request: DeployRequest, *, deployment_id: str = "", stop: StopSignal | None = None
+    ) -> None:
+        super().__init__(
+            world,
+            request.fraise,
+            request.environment,
+            actor=request.actor,
+            options=request.options(),
+            lock_wait_s=request.lock_wait_s,
+            stop=stop,
+            deployment_id=deployment_id,
+        )
+        self._request = request
+        self._targets: tuple[Target, ...] = select(self._settings.targets, request.limit, request.exclude)
+        if request.strategy and request.strategy not in STRATEGIES:
+            raise UsageError(f"unknown strategy {request.strategy!r}{suggestion(request.strategy, list(STRATEGIES))}")
+
+    # looking without acting
+
+    async def preview(self) -> Plan:
+        """Return the plan as it would be now; nothing is written and nothing is touched."""
+        provider = self._world.make_provider(self._settings)
+        try:
+            with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
+                artifact = await self._resolve(provider)
+                seen = await self._look(provider)
+                return await self._plan(artifact, seen, self._targets)
+        finally:
+            await provider.aclose()
+
+    # acting
+
+    async def skip(self, reason: str) -> DeploymentResult:
+        """Record that the deployment never began because something that it depends on failed."""
+        await self._say_requested()
+        await self._end_failed("skipped", "skipped", reason)
+        return self._result()
+
+    async def _leased(self, lease: Lease, provider: Provider) -> DeploymentResult:
+        if refusal := await self._settle_unfinished(force=self._request.force):
+            await self._end_failed("needs_attention", "unfinished", refusal)
+            return self._result("look at the targets, then deploy with --force")
+        contexts = self._contexts()
+        with self._world.subjects.known(self.deployment_id, provider, contexts):
+            try:
+                plan = await self._prepare_plan(provider)
+            except DeploymentError as error:
+                await self._end_failed("failed", reason_of(error), self._safe(error))
+                return self._result(error.hint)
+            except FraisierError as error:
+                await self._end_failed("failed", "prepare_failed", self._safe(error))
+                return self._result(error.hint)
+            if plan is None:
+                return self._result("check the network and the hosts, then deploy again")
+            await self._carry_out(plan, lease, provider)
+        return self._result()
+
+    async def _prepare_plan(self, provider: Provider) -> Plan | None:
+        """Return the plan, now in the journal, or None when nobody could be reached and the end is written."""
+        with anyio.CancelScope(deadline=anyio.current_time() + self._settings.timeout_s) as scope:
+            artifact = await self._resolve(provider)
+            seen = await self._look(provider)
+        if scope.cancelled_caught:
+            raise DeploymentError(
+                f"the source and the targets did not answer within {self._settings.timeout_s:g} s", code="TIMEOUT"
+            )
+        targets = self._targets
+        lost = [target.name for target in targets if seen[target.name].unreachable]
+        for name in lost:
+            await self._say(
+                ev.TargetUnreachable(
+                    **self._about(), target=name, reason=seen[name].reason, detail=seen[name].unreachable
+                )
+            )
+        if lost and (self._settings.rollout.on_unreachable == "abort" or len(lost) == len(targets)):
+            what = "; ".join(f"{name}: {seen[name].unreachable}" for name in lost[:5])
+            await self._end_failed("unreachable", "unreachable", what)
+            return None
+        plan = await self._plan(artifact, seen, targets, skip=lost)
+        await self._say(
+            ev.DeploymentPlanned(
+                **self._about(),
+                version=plan.version,
+                previous_version=plan.previous_version,
+                strategy=plan.strategy,
+                plan=msgspec.Raw(encode_plan(plan)),
+            )
+        )
+        return plan
+
+    async def _carry_out(self, plan: Plan, lease: Lease, provider: Provider) -> None:
+        await self._say(ev.DeploymentStarted(**self._about(), version=plan.version, targets=len(plan.changes)))
+        for target in plan.targets:
+            if target.action == "unchanged":
+                await self._say(
+                    ev.TargetUnchanged(**self._about(), target=target.name, release=target.release, version=target.version)
+                )
+        skipped = [target.name for target in plan.targets if target.action == "skip"]
+        if not plan.changes and not skipped:
+            await self._say(
+                ev.DeploymentSucceeded(
+                    **self._about(), outcome="unchanged", reason="unchanged", duration_s=self._took_s()
+                )
+            )
+            return
+        rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=lease.epoch)
+        new = [target.name for target in plan.targets if not target.current_release]
+        capacity = Capacity(plan.max_unavailable, plan.down, new)
+
+        async def restore_one(target: Any, reason: str) -> bool:
+            return await rollbacks.undo(plan, self._state, [target.name], capacity, reason=reason, whole=False)
+
+        steps = StepRunner(
+            plan,
+            scribe=self._scribe,
+            provider=provider,
+            redactor=self._world.redactor,
+            stop=self._stop,
+            epoch=lease.epoch,
+        )
+        releases = await self._world.releases(plan.fraise, plan.environment)
+        runner = Runner(steps, capacity=capacity, releases=releases, restore_one=restore_one)
+        verdict = await runner.run(plan.settings.timeout_s)
+        await self._conclude(plan, verdict, rollbacks, capacity)
+
+    # the end
+
+    async def _conclude(self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity) -> None:
+        match verdict.kind:
+            case "done":
+                await self._say(ev.DeploymentSucceeded(**self._about(), duration_s=self._took_s()))
+            case "partial":
+                await self._end_failed("failed", "partial", verdict.detail)
+            case "unreachable":
+                await self._end_failed("unreachable", verdict.reason, verdict.detail)
+            case "prepare":
+                await self._end_failed("failed", verdict.reason, verdict.detail)
+            case "interrupted":
+                await self._interrupted(verdict.reason, verdict.detail)
+            case _:
+                await self._recover(plan, verdict, rollbacks, capacity)
+
+    async def _recover(self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity) -> None:
+        """Ask what to do about a failed deployment, and do it. The answer is in the journal before it is acted on."""
+        names = to_restore(self._state)
+        decided = await self._scribe.ask(
+            ev.RecoveryRequested(
+                **self._about(),
+                provider=plan.provider,
+                code=verdict.reason.upper(),
+                error_type="DeploymentError",
+                message=verdict.detail,
+                on_failure=plan.settings.rollout.on_failure,
+            ),
+            timeout_s=_DECIDE_S,
+        )
+        action = decided.action if isinstance(decided, ev.RecoveryDecided) else "stop"
+        if action == "hold":
+            await self._say(ev.DeploymentPaused(**self._about(), reason=verdict.reason, detail=verdict.detail))
+            return
+        if action != "rollback":
+            await self._end_failed("failed", verdict.reason, verdict.detail)
+            return
+        back = not names or await rollbacks.undo(plan, self._state, names, capacity, reason=verdict.reason, whole=True)
+        if not back:
+            left = ", ".join(to_restore(self._state))
+            await self._say(
+                ev.DeploymentNeedsAttention(
+                    **self._about(),
+                    reason="rollback_failed",
+                    detail=f"not back at their last good release: {left}; the cause was {verdict.detail}",
+                    duration_s=self._took_s(),
+                )
+            )
+        elif self._had_nothing_to_go_back_to(plan, names):
+            await self._end_failed("failed", verdict.reason, verdict.detail)
+        else:
+            await self._say(
+                ev.DeploymentRolledBack(
+                    **self._about(), reason=verdict.reason, detail=verdict.detail, duration_s=self._took_s()
+                )
+            )
+
+    def _had_nothing_to_go_back_to(self, plan: Plan, names: Sequence[str]) -> bool:
+        return not any(target.previous_release for target in plan.changes if target.name in names)
+
+    # planning
+
+    async def _resolve(self, provider: Provider) -> Artifact:
+        return await provider.resolve(self._settings, self._request.version)
+
+    async def _plan(
+        self, artifact: Artifact, seen: Mapping[str, Seen], targets: Sequence[Target], skip: Sequence[str] = ()
+    ) -> Plan:
+        return make_plan(
+            deployment_id=self.deployment_id,
+            at_us=self._world.clock.now_us(),
+            fraise=self._fraise.name,
+            fraise_type=self._fraise.type,
+            environment=self._environment,
+            settings=self._settings,
+            targets=targets,
+            artifact=artifact,
+            recorded=await self._world.recorded(self._fraise.name, self._environment),
+            seen=seen,
+            strategy=self._request.strategy,
+            force=self._request.force,
+            skip=skip,
+        )

@@ -1,0 +1,180 @@
+"""What is done to the targets of a fraise outside a deployment: services, a live look, health, logs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from anyio.streams.memory import MemoryObjectSendStream
+
+from fraisier.errors import FraisierError, ResponderError
+from fraisier.events import Actor
+from fraisier.events import types as ev
+from fraisier.providers.base import Action, Provider, TargetContext
+from fraisier.rollout.look import Look
+from fraisier.rollout.request import find_environment, select
+from fraisier.rollout.scribe import Scribe
+from fraisier.rollout.world import World
+from fraisier.journal.fold import Tables
+
+_CONTROL_S = 120.0
+_PROBE_S = 60.0
+_LOG_LINES_HELD = 1000
+
+
+class Fleet:
+    """The targets of one fraise in one environment."""
+
+    def __init__(self, world: World, fraise: str, environment: str) -> None:
+        self._world = world
+        found, self._settings = find_environment(world.config, fraise, environment)
+        self._fraise = found.name
+        self._environment = environment
+
+    async def control(self, action: Action, *, limit: Sequence[str], actor: Actor) -> dict[str, FraisierError | None]:
+        """Do `action` on the chosen targets side by side, under the lease; return each one's error, or None.
+
+        Raises DeploymentLockError while a deployment runs."""
+        operation = self._world.ids.deployment()
+        outcome: dict[str, FraisierError | None] = {}
+        chosen = self._chosen(limit)
+        limiter = anyio.CapacityLimiter(self._settings.rollout.max_parallel)
+        provider = self._world.make_provider(self._settings)
+        async with self._world.leases.hold(self._fraise, self._environment, operation) as lease:
+            scribe = Scribe(self._world.bus, Tables(), lease.guard)
+
+            async def one(context: TargetContext) -> None:
+                async with limiter:
+                    outcome[context.target.name] = await self._control_one(scribe, provider, action, context, actor)
+
+            async def everywhere() -> None:
+                async with anyio.create_task_group() as group:
+                    for context in chosen:
+                        group.start_soon(one, context, name=f"{action}:{self._fraise}@{context.target.name}")
+
+            try:
+                await lease.while_held(everywhere)
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(10.0):
+                    await provider.aclose()
+        return {context.target.name: outcome[context.target.name] for context in chosen}
+
+    async def _control_one(
+        self, scribe: Scribe, provider: Provider, action: Action, context: TargetContext, actor: Actor
+    ) -> FraisierError | None:
+        about: dict[str, Any] = {"fraise": self._fraise, "environment": self._environment, "target": context.target.name, "action": action}
+        await scribe.say(ev.ServiceRequested(**about, actor=actor))
+        started = anyio.current_time()
+        try:
+            with anyio.fail_after(_CONTROL_S):
+                await provider.control(action, context)
+        except (FraisierError, TimeoutError) as failure:
+            error = failure if isinstance(failure, FraisierError) else FraisierError(f"no end within {_CONTROL_S:g} s")
+            took = round(anyio.current_time() - started, 6)
+            message = self._world.redactor.scrub(error.message)
+            await scribe.say(ev.ServiceFailed(**about, code=error.code, message=message, duration_s=took))
+            return error
+        await scribe.say(ev.ServiceSucceeded(**about, duration_s=round(anyio.current_time() - started, 6)))
+        return None
+
+    async def live(self) -> dict[str, dict[str, Any]]:
+        """Return what every target answers now: release, running, healthy, or why it is out of reach."""
+        provider, operation = self._world.make_provider(self._settings), self._world.ids.deployment()
+        contexts = self._chosen(())
+        look = Look(self._world.bus, provider, operation, max_parallel=self._settings.rollout.max_parallel)
+        try:
+            with self._world.subjects.known(operation, provider, contexts):
+                seen = await look.at(contexts, purpose="check")
+        finally:
+            await provider.aclose()
+        releases = {
+            (row.target, row.release): row.version
+            for row in await self._world.journal.releases(self._fraise, self._environment)
+        }
+        return {
+            name: {
+                "release": found.facts.release or None,
+                "version": releases.get((name, found.facts.release)),
+                "running": found.facts.running,
+                "running_release": found.facts.running_release or None,
+                "healthy": found.healthy,
+                "pid": found.facts.pid or None,
+                "unreachable": found.unreachable or None,
+            }
+            for name, found in seen.items()
+        }
+
+    async def health(self) -> list[dict[str, Any]]:
+        """Run one probe on every target and return the answers."""
+        provider, operation = self._world.make_provider(self._settings), self._world.ids.deployment()
+        contexts = self._chosen(())
+        rows: dict[str, dict[str, Any]] = {}
+        limiter = anyio.CapacityLimiter(self._settings.rollout.max_parallel)
+
+        async def one(context: TargetContext) -> None:
+            about: dict[str, Any] = {
+                "deployment_id": operation,
+                "fraise": self._fraise,
+                "environment": self._environment,
+                "target": context.target.name,
+            }
+            async with limiter:
+                try:
+                    verdict = await self._world.bus.request(
+                        ev.HealthRequested(**about, purpose="check"), timeout_s=_PROBE_S
+                    )
+                except ResponderError as error:
+                    verdict = ev.HealthFailed(**about, reason="error", message=error.message)
+            assert isinstance(verdict, ev.HealthVerdict)
+            rows[context.target.name] = {
+                "fraise": self._fraise,
+                "environment": self._environment,
+                "target": context.target.name,
+                "healthy": isinstance(verdict, ev.HealthPassed),
+                "check_type": verdict.check_type,
+                "reason": getattr(verdict, "reason", "") or None,
+                "message": verdict.message or None,
+                "duration_s": verdict.duration_s,
+            }
+
+        try:
+            with self._world.subjects.known(operation, provider, contexts):
+                async with anyio.create_task_group() as group:
+                    for context in contexts:
+                        group.start_soon(one, context, name=f"health:{self._fraise}@{context.target.name}")
+        finally:
+            await provider.aclose()
+        return [rows[context.target.name] for context in contexts]
+
+    @asynccontextmanager
+    async def logs(
+        self, *, limit: Sequence[str], lines: int, follow: bool
+    ) -> AsyncIterator[AsyncIterator[tuple[str, str]]]:
+        """Stream pairs of target name and log line, merged as they come."""
+        provider = self._world.make_provider(self._settings)
+        chosen = self._chosen(limit)
+        send, receive = anyio.create_memory_object_stream[tuple[str, str]](_LOG_LINES_HELD)
+
+        async def one(context: TargetContext, out: MemoryObjectSendStream[tuple[str, str]]) -> None:
+            async with out:
+                async for line in provider.logs(context, lines=lines, follow=follow):
+                    await out.send((context.target.name, self._world.redactor.scrub(line)))
+
+        try:
+            async with anyio.create_task_group() as group, receive:
+                for context in chosen:
+                    group.start_soon(one, context, send.clone(), name=f"logs:{self._fraise}@{context.target.name}")
+                send.close()
+                yield receive
+                group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(10.0):
+                await provider.aclose()
+
+    def _chosen(self, limit: Sequence[str]) -> list[TargetContext]:
+        return [
+            TargetContext(self._fraise, self._environment, target, self._settings)
+            for target in select(self._settings.targets, limit, ())
+        ]

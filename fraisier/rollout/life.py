@@ -1,0 +1,184 @@
+"""What every deployment's life has in common: requested, under a lease, and an end that is always written."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+
+from fraisier.config.schema import Environment, Fraise, Target
+from fraisier.errors import ConfigurationError, DeploymentLockError, FraisierError, GuardRefusedError, LeaseLostError
+from fraisier.events import Actor, Event
+from fraisier.events import types as ev
+from fraisier.journal.fold import DeploymentState, Tables
+from fraisier.providers.base import Provider, TargetContext
+from fraisier.rollout.lease import Lease
+from fraisier.rollout.look import Look
+from fraisier.rollout.plan import Seen
+from fraisier.rollout.request import find_environment
+from fraisier.rollout.result import DeploymentResult, result_of
+from fraisier.rollout.scribe import Scribe
+from fraisier.rollout.stop import StopSignal
+from fraisier.rollout.world import World
+
+_LAST_WORDS_S = 15.0
+_REDUCED_TO_NAME = {"locked", "skipped"}
+
+
+class Life(ABC):
+    """One run over one fraise in one environment. Subclasses do the work between lease and terminal row."""
+
+    kind = "deploy"
+
+    def __init__(
+        self,
+        world: World,
+        fraise: str,
+        environment: str,
+        *,
+        actor: Actor,
+        options: Mapping[str, Any],
+        lock_wait_s: float,
+        stop: StopSignal | None = None,
+        deployment_id: str = "",
+    ) -> None:
+        self._world = world
+        self._stop = stop or StopSignal()
+        found, settings = find_environment(world.config, fraise, environment)
+        self._fraise: Fraise = found
+        self._settings: Environment = settings
+        self._environment = environment
+        self._actor = actor
+        self._options = dict(options)
+        self._lock_wait_s = lock_wait_s
+        self.deployment_id = deployment_id or world.ids.deployment()
+        self._scribe = Scribe(world.bus, Tables())
+        self._started = 0.0
+        if missing := world.resolver.missing(settings):
+            raise ConfigurationError(
+                f"{fraise} in {environment} needs values that are not set: {', '.join(missing)}",
+                context={"missing": missing},
+                hint="set the variables or make the files, then run the command again",
+            )
+
+    @abstractmethod
+    async def _leased(self, lease: Lease, provider: Provider) -> DeploymentResult:
+        """Do the work while the lease is held, and write the end."""
+
+    async def run(self) -> DeploymentResult:
+        """Return how it ended. Raises what leaves no terminal row: a lost lease, a store that does not answer, cancellation
+        (after `deployment.interrupted` was written)."""
+        self._started = anyio.current_time()
+        await self._say_requested()
+        try:
+            return await self._under_lease()
+        except DeploymentLockError as error:
+            await self._end_failed("locked", "locked", error.message)
+            return self._result(error.hint)
+        except GuardRefusedError as error:
+            raise LeaseLostError(error.message, cause=error) from error
+        except anyio.get_cancelled_exc_class():
+            await self._last_words()
+            raise
+
+    async def _under_lease(self) -> DeploymentResult:
+        leases = self._world.leases
+        async with leases.hold(
+            self._fraise.name, self._environment, self.deployment_id, wait_s=self._lock_wait_s
+        ) as lease:
+            self._scribe.guard = lease.guard
+            provider = self._world.make_provider(self._settings)
+            try:
+                return await lease.while_held(lambda: self._leased(lease, provider))
+            except anyio.get_cancelled_exc_class():
+                await self._last_words()
+                raise
+            finally:
+                with anyio.CancelScope(shield=True), anyio.move_on_after(_LAST_WORDS_S):
+                    await provider.aclose()
+
+    async def _last_words(self) -> None:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_LAST_WORDS_S):
+            await self._interrupted("cancelled", "the task that ran the deployment was cancelled")
+
+    async def _settle_unfinished(self, *, force: bool) -> str:
+        """Give deployments that a dead holder left behind their terminal row; return why that may not be done."""
+        journal = self._world.journal
+        for old in await journal.deployments(fraise=self._fraise.name, environment=self._environment, limit=50):
+            if old.id == self.deployment_id or old.is_terminal:
+                continue
+            if old.state == "needs_attention" and not force:
+                return f"deployment {old.id} needs attention ({old.reason}): {old.detail}"
+            detail = f"was {old.state}; replaced by {self.deployment_id}"
+            await self._say(
+                ev.DeploymentSuperseded(
+                    deployment_id=old.id,
+                    fraise=old.fraise,
+                    environment=old.environment,
+                    reason="superseded",
+                    detail=detail,
+                    by=self.deployment_id,
+                )
+            )
+        return ""
+
+    async def _look(self, provider: Provider) -> dict[str, Seen]:
+        look = Look(self._world.bus, provider, self.deployment_id, max_parallel=self._settings.rollout.max_parallel)
+        return await look.at(self._contexts())
+
+    # what is written
+
+    async def _say_requested(self) -> None:
+        await self._say(
+            ev.DeploymentRequested(
+                **self._about(),
+                kind=self.kind,
+                fraise_type=self._fraise.type,
+                provider=self._settings.provider,
+                actor=self._actor,
+                request=self._options,
+            )
+        )
+
+    async def _end_failed(self, outcome: str, reason: str, detail: str) -> None:
+        if outcome in _REDUCED_TO_NAME:
+            self._scribe.guard = None  # the lease is another's; this row changes nothing that it protects
+        await self._say(
+            ev.DeploymentFailed(**self._about(), outcome=outcome, reason=reason, detail=detail, duration_s=self._took_s())
+        )
+
+    async def _interrupted(self, reason: str, detail: str) -> None:
+        if not self._state.outcome:
+            await self._say(
+                ev.DeploymentInterrupted(**self._about(), reason=reason, detail=detail, duration_s=self._took_s())
+            )
+
+    async def _say(self, event: Event) -> None:
+        await self._scribe.say(event)
+
+    # small things
+
+    @property
+    def _state(self) -> DeploymentState:
+        return self._scribe.deployment(self.deployment_id)
+
+    def _contexts(self) -> list[TargetContext]:
+        """Every target of the environment: capacity is counted over all of them, not only over the chosen ones."""
+        return [self._context(target) for target in self._settings.targets]
+
+    def _context(self, target: Target) -> TargetContext:
+        return TargetContext(self._fraise.name, self._environment, target, self._settings)
+
+    def _about(self) -> dict[str, Any]:
+        return {"deployment_id": self.deployment_id, "fraise": self._fraise.name, "environment": self._environment}
+
+    def _safe(self, error: FraisierError) -> str:
+        return self._world.redactor.scrub(error.message)
+
+    def _took_s(self) -> float:
+        return round(anyio.current_time() - self._started, 6) if self._started else 0.0
+
+    def _result(self, hint: str = "") -> DeploymentResult:
+        return result_of(self._state, self._world.journal.head_hash, hint)

@@ -1,0 +1,70 @@
+"""A look at live targets before anything is planned: inspect, and ask one probe where a service should be up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from fraisier.bus import Bus
+from fraisier.errors import FraisierError, ProviderConnectionError, ResponderError
+from fraisier.events import types as ev
+from fraisier.providers.base import Provider, TargetContext, TargetFacts
+from fraisier.rollout.plan import Seen
+
+_LOOK_S = 60.0
+
+
+class Look:
+    """Looks at targets side by side, each under a deadline; a target out of reach is a finding, not a failure."""
+
+    def __init__(self, bus: Bus, provider: Provider, deployment_id: str, *, max_parallel: int) -> None:
+        self._bus = bus
+        self._provider = provider
+        self._deployment_id = deployment_id
+        self._limiter = anyio.CapacityLimiter(max_parallel)
+
+    async def at(self, contexts: Sequence[TargetContext], *, purpose: str = "plan") -> dict[str, Seen]:
+        """Return what was seen, by target name."""
+        found: dict[str, Seen] = {}
+
+        async def one(context: TargetContext) -> None:
+            async with self._limiter:
+                found[context.target.name] = await self._one(context, purpose)
+
+        async with anyio.create_task_group() as group:
+            for context in contexts:
+                group.start_soon(one, context, name=f"look:{context.fraise}@{context.target.name}")
+        return found
+
+    async def _one(self, context: TargetContext, purpose: str) -> Seen:
+        try:
+            with anyio.fail_after(_LOOK_S):
+                facts = await self._provider.inspect(context)
+                healthy = await self._healthy(context, facts, purpose)
+        except TimeoutError:
+            return Seen(unreachable=f"no answer within {_LOOK_S:g} s", reason="timeout")
+        except ProviderConnectionError as error:
+            return Seen(unreachable=error.message, reason=str(error.context.get("reason", "unreachable")))
+        return Seen(facts, healthy)
+
+    async def _healthy(self, context: TargetContext, facts: TargetFacts, purpose: str) -> bool | None:
+        """Return the answer of one probe; a target that has no release is not asked."""
+        if not facts.release or facts.running is False:
+            return None if not facts.release else False
+        request = ev.HealthRequested(
+            deployment_id=self._deployment_id,
+            fraise=context.fraise,
+            environment=context.environment,
+            target=context.target.name,
+            purpose=purpose,
+            release=facts.release,
+        )
+        try:
+            verdict = await self._bus.request(request, timeout_s=_LOOK_S)
+        except ResponderError as error:
+            cause = error.__cause__
+            if isinstance(cause, FraisierError) and isinstance(cause, ProviderConnectionError):
+                raise cause from error
+            return False
+        return isinstance(verdict, ev.HealthPassed)

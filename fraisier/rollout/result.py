@@ -1,0 +1,80 @@
+"""What a deployment came to, as people and programs are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fraisier.journal.fold import DeploymentState
+
+
+class TargetResult(msgspec.Struct, frozen=True):
+    """What a deployment did to one target. `version` is what it serves now as recorded; durations in seconds."""
+
+    name: str
+    outcome: str
+    version: str | None
+    previous_version: str | None
+    duration_s: float
+    error: str | None
+
+
+class DeploymentResult(msgspec.Struct, frozen=True):
+    """The end of a deployment; the fields of the last JSON line that the command line prints."""
+
+    outcome: str
+    reason: str | None
+    detail: str | None
+    deployment_id: str
+    fraise: str
+    environment: str
+    version: str | None
+    previous_version: str | None
+    duration_s: float
+    audit_head: str
+    targets: tuple[TargetResult, ...]
+    hint: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON-ready result line, with its type."""
+        return {"type": "result", **msgspec.to_builtins(self)}
+
+
+NOT_ENDED = frozenset({"planned", "queued", "running", "rolling_back"})
+
+
+def result_of(state: DeploymentState, audit_head: str, hint: str = "") -> DeploymentResult:
+    """Return the result that the folded state tells. `audit_head` is the hex hash of the chain's head."""
+    targets = tuple(_target_result(state, name) for name in state.targets)
+    duration_s = state.duration_s or max(0, state.finished_us - state.requested_us) / 1_000_000
+    return DeploymentResult(
+        outcome=state.outcome or state.state,
+        reason=state.reason or None,
+        detail=state.detail or None,
+        deployment_id=state.id,
+        fraise=state.fraise,
+        environment=state.environment,
+        version=state.version or None,
+        previous_version=state.previous_version or None,
+        duration_s=round(duration_s, 6),
+        audit_head=audit_head,
+        targets=targets,
+        hint=hint or None,
+    )
+
+
+def _target_result(state: DeploymentState, name: str) -> TargetResult:
+    target = state.targets[name]
+    outcome = target.outcome or ("in_doubt" if target.begun else "untouched")
+    on_it = outcome in ("updated", "unchanged") or (outcome in ("failed", "in_doubt") and target.begun)
+    version = target.version if on_it else target.previous_version
+    took_us = target.finished_us - target.started_us if target.started_us and target.finished_us else 0
+    return TargetResult(
+        name=name,
+        outcome=outcome,
+        version=version or None,
+        previous_version=target.previous_version or None,
+        duration_s=round(max(0, took_us) / 1_000_000, 6),
+        error=target.error or None if outcome not in ("updated", "unchanged") else None,
+    )

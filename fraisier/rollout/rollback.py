@@ -1,0 +1,175 @@
+"""Carries out linked rollbacks: the automatic one, one tolerated failure, and the one that a person asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from fraisier.errors import FraisierError
+from fraisier.events import types as ev
+from fraisier.journal.fold import DeploymentState
+from fraisier.providers.base import Provider, TargetContext
+from fraisier.rollout.capacity import Capacity
+from fraisier.rollout.look import Look
+from fraisier.rollout.plan import Plan, Seen, decode_plan, encode_plan, settings_digest
+from fraisier.rollout.restore import WayBack, restore_plan
+from fraisier.rollout.runner import Runner, Verdict
+from fraisier.rollout.scribe import Scribe
+from fraisier.rollout.steps import StepRunner
+from fraisier.rollout.stop import StopSignal
+from fraisier.rollout.world import World, about
+
+
+class Rollbacks:
+    """Runs rollback plans under the lease of the deployment that they undo."""
+
+    def __init__(self, world: World, *, scribe: Scribe, provider: Provider, epoch: int) -> None:
+        self._world = world
+        self._scribe = scribe
+        self._provider = provider
+        self._epoch = epoch
+
+    async def ways_back(self, parent: Plan, names: Sequence[str]) -> dict[str, WayBack]:
+        """Return where each target goes back to, with the settings that its old release was planned with."""
+        recorded = await self._world.recorded(parent.fraise, parent.environment)
+        plans: dict[str, Plan] = {}
+        ways: dict[str, WayBack] = {}
+        for planned in parent.targets:
+            if planned.name not in names:
+                continue
+            release = recorded.releases.get((planned.name, planned.previous_release))
+            way = WayBack(target=planned.target, release=planned.previous_release, version=planned.previous_version)
+            if release is not None and release.deployment_id:
+                if release.deployment_id not in plans:
+                    made_by = await self._world.journal.deployment(release.deployment_id)
+                    if made_by is not None and made_by.plan:
+                        plans[release.deployment_id] = decode_plan(made_by.plan)
+                old = plans.get(release.deployment_id)
+                if old is not None:
+                    way = _with_old_settings(way, old, planned.name, release.digest)
+            ways[planned.name] = way
+        return ways
+
+    async def undo(
+        self, parent: Plan, state: DeploymentState, names: Sequence[str], capacity: Capacity, *, reason: str, whole: bool
+    ) -> bool:
+        """Put `names` back under a linked deployment and return whether every one of them is back."""
+        child_id = self._world.ids.deployment()
+        ways = await self.ways_back(parent, names)
+        contexts = [_context(parent, ways[name]) for name in names]
+        started = anyio.current_time()
+        linked: dict[str, Any] = {**about(state), "child_id": child_id, "provider": parent.provider, "reason": reason}
+        await self._scribe.say(ev.RollbackStarted(**linked, whole=whole, targets=tuple(names)))
+        with self._world.subjects.known(child_id, self._provider, contexts):
+            look = Look(
+                self._world.bus, self._provider, child_id, max_parallel=parent.settings.rollout.max_parallel
+            )
+            seen = await look.at(contexts)
+            seen = {name: _sick_if_failed(found, state, name) for name, found in seen.items()}
+            plan = restore_plan(parent, state, names, deployment_id=child_id, ways=ways, seen=seen)
+            done, failed = await self._run(plan, state, capacity)
+        await self._tell_parent(plan, state, done)
+        took = round(anyio.current_time() - started, 6)
+        if failed:
+            await self._scribe.say(ev.RollbackFailed(**linked, failed=tuple(failed), duration_s=took))
+        else:
+            await self._scribe.say(ev.RollbackSucceeded(**linked, duration_s=took))
+        return not failed
+
+    async def _run(self, plan: Plan, parent: DeploymentState, capacity: Capacity) -> tuple[list[str], dict[str, FraisierError]]:
+        """Run a rollback plan as a deployment of its own; return who is back, and the errors of who is not."""
+        child: dict[str, Any] = {"deployment_id": plan.deployment_id, "fraise": plan.fraise, "environment": plan.environment}
+        await self._scribe.say(
+            ev.DeploymentRequested(
+                **child,
+                kind="rollback",
+                fraise_type=plan.fraise_type,
+                provider=plan.provider,
+                actor=msgspec.structs.replace(parent.actor, trigger="recovery"),
+                rollback_of=parent.id,
+            )
+        )
+        verdict, runner = await self.run_plan(plan, capacity)
+        failed = {t.name: runner.errors[t.name] for t in plan.changes if t.name in runner.errors}
+        missing = [t.name for t in plan.changes if t.name not in runner.updated and t.name not in failed]
+        await self.end(plan, verdict, [*failed, *missing])
+        for name in missing:
+            failed[name] = FraisierError(verdict.detail or "not reached")
+        return runner.updated, failed
+
+    async def run_plan(self, plan: Plan, capacity: Capacity) -> tuple[Verdict, Runner]:
+        """Announce a rollback plan and walk it. A stop that a person asked for does not reach it."""
+        child: dict[str, Any] = {"deployment_id": plan.deployment_id, "fraise": plan.fraise, "environment": plan.environment}
+        await self._scribe.say(
+            ev.DeploymentPlanned(
+                **child,
+                version=plan.version,
+                previous_version=plan.previous_version,
+                strategy=plan.strategy,
+                plan=msgspec.Raw(encode_plan(plan)),
+            )
+        )
+        await self._scribe.say(ev.DeploymentStarted(**child, version=plan.version, targets=len(plan.changes)))
+        steps = StepRunner(
+            plan,
+            scribe=self._scribe,
+            provider=self._provider,
+            redactor=self._world.redactor,
+            stop=StopSignal(),
+            epoch=self._epoch,
+        )
+        runner = Runner(steps, capacity=capacity, releases=await self._world.releases(plan.fraise, plan.environment))
+        settings = plan.settings
+        verdict = await runner.run(settings.rollback_timeout_s or settings.timeout_s)
+        return verdict, runner
+
+    async def end(self, plan: Plan, verdict: Verdict, failed: Sequence[str]) -> None:
+        """Write the terminal row of a rollback."""
+        child: dict[str, Any] = {"deployment_id": plan.deployment_id, "fraise": plan.fraise, "environment": plan.environment}
+        if failed:
+            await self._scribe.say(
+                ev.DeploymentNeedsAttention(
+                    **child, reason="rollback_failed", detail=f"not back: {', '.join(failed)}: {verdict.detail}"
+                )
+            )
+        else:
+            await self._scribe.say(ev.DeploymentSucceeded(**child, reason="rolled_back" if plan.rollback_of else ""))
+
+    async def _tell_parent(self, plan: Plan, state: DeploymentState, done: Sequence[str]) -> None:
+        for target in plan.changes:
+            if target.name in done:
+                await self._scribe.say(
+                    ev.TargetRolledBack(
+                        **about(state),
+                        target=target.name,
+                        release=target.release,
+                        version=target.version,
+                        detail="" if target.release else "stopped: there was no release before",
+                    )
+                )
+
+
+def _with_old_settings(way: WayBack, old: Plan, name: str, digest: str) -> WayBack:
+    settings, target = old.settings, way.target
+    for planned in old.targets:
+        if planned.name == name:
+            target = planned.target
+            settings = planned.settings or old.settings
+    return msgspec.structs.replace(
+        way, target=target, settings=settings, digest=digest or settings_digest(settings, target)
+    )
+
+
+def _context(parent: Plan, way: WayBack) -> TargetContext:
+    return TargetContext(parent.fraise, parent.environment, way.target, way.settings or parent.settings)
+
+
+def _sick_if_failed(seen: Seen, state: DeploymentState, name: str) -> Seen:
+    """A target that failed its verify counts as sick, whatever one probe answered just now."""
+    target = state.targets.get(name)
+    if target is not None and target.outcome in ("failed", "unreachable", ""):
+        return msgspec.structs.replace(seen, healthy=False)
+    return seen

@@ -1,0 +1,228 @@
+"""One step on one target: intent, act, outcome, and what recovery decides in between."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+
+from fraisier.errors import DeploymentError, DeploymentTimeoutError, FraisierError, HealthCheckError, LeaseLostError
+from fraisier.events import types as ev
+from fraisier.journal.fold import DeploymentState
+from fraisier.providers.base import Provider, StepCall, TargetContext
+from fraisier.redaction import Redactor
+from fraisier.rollout.plan import Plan, PlanTarget
+from fraisier.rollout.scribe import Scribe
+from fraisier.rollout.stop import StopSignal
+
+ASK_AGAIN = frozenset({"verify", "bake"})
+"""Steps whose earlier success proves nothing now."""
+
+HEALTH_STEPS = ASK_AGAIN
+_TAIL_LINES = 20
+_RESPONDER_GRACE_S = 30.0
+_STEP_TIMEOUT_S = {"preflight": 60.0, "switch": 60.0, "cleanup": 120.0}
+
+
+class StepRunner:
+    """Takes the steps of one plan. Every step is in the journal before it touches its target."""
+
+    def __init__(
+        self, plan: Plan, *, scribe: Scribe, provider: Provider, redactor: Redactor, stop: StopSignal, epoch: int
+    ) -> None:
+        self.plan = plan
+        self.scribe = scribe
+        self.provider = provider
+        self.redactor = redactor
+        self.stop = stop
+        self.epoch = epoch
+
+    @property
+    def state(self) -> DeploymentState:
+        """The live state of the deployment."""
+        return self.scribe.deployment(self.plan.deployment_id)
+
+    def context(self, target: PlanTarget) -> TargetContext:
+        """Return the target with the settings that its release was planned with."""
+        return TargetContext(self.plan.fraise, self.plan.environment, target.target, target.settings or self.plan.settings)
+
+    async def take(self, target: PlanTarget, step: str, *, keep: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Take a step, as often as recovery says, and return its evidence. Raises the last attempt's error."""
+        earlier = self._earlier(target, step)
+        if earlier is not None and earlier.status == "succeeded" and step not in ASK_AGAIN:
+            return earlier.evidence
+        attempt = 0 if earlier is None else earlier.attempt
+        strategy = ""
+        while True:
+            self.stop.check()
+            attempt += 1
+            try:
+                evidence = await self._attempt(target, step, attempt, keep)
+            except FraisierError as error:
+                if isinstance(error, LeaseLostError):
+                    raise
+                decision = await self._recover(target, step, attempt, error)
+                if decision.action != "retry":
+                    if strategy:
+                        await self.scribe.say(
+                            ev.RecoveryFailed(
+                                **self._about(target, step), attempt=attempt, strategy=strategy, message=self.safe(error)
+                            )
+                        )
+                    raise
+                strategy = decision.strategy
+                await anyio.sleep(decision.delay_s)
+            else:
+                if strategy:
+                    await self.scribe.say(
+                        ev.RecoverySucceeded(**self._about(target, step), attempt=attempt, strategy=strategy)
+                    )
+                return evidence
+
+    # one attempt
+
+    async def _attempt(self, target: PlanTarget, step: str, attempt: int, keep: tuple[str, ...]) -> dict[str, Any]:
+        about = self._about(target, step)
+        before = {"invocation": target.baseline, "current": target.current_release} if step in ("switch", "restart") else {}
+        intent = await self.scribe.say(ev.StepStarted(**about, attempt=attempt, before=before))
+        tail: list[str] = []
+
+        def on_output(stream: str, line: str) -> None:
+            line = self.redactor.scrub(line)
+            tail.append(line)
+            del tail[:-_TAIL_LINES]
+            self.scribe.bus.emit(ev.StepOutput(**about, attempt=attempt, stream=stream, line=line))
+
+        started = anyio.current_time()
+        try:
+            evidence = await self._act(target, step, attempt, intent.seq, keep, on_output)
+        except FraisierError as error:
+            await self.scribe.say(
+                ev.StepFailed(
+                    **about,
+                    attempt=attempt,
+                    duration_s=round(anyio.current_time() - started, 6),
+                    code=error.code,
+                    error_type=type(error).__name__,
+                    message=self.safe(error),
+                    recoverable=error.recoverable,
+                    known=not isinstance(error, DeploymentTimeoutError),
+                    output_tail=tuple(tail),
+                )
+            )
+            raise
+        duration_s = round(anyio.current_time() - started, 6)
+        await self.scribe.say(ev.StepSucceeded(**about, attempt=attempt, duration_s=duration_s, evidence=evidence))
+        return evidence
+
+    async def _act(
+        self, target: PlanTarget, step: str, attempt: int, seq: int, keep: tuple[str, ...], on_output: Any
+    ) -> dict[str, Any]:
+        if step in HEALTH_STEPS:
+            return await self.ask_health(target, step)
+        call = StepCall(
+            context=self.context(target),
+            step=step,
+            deployment_id=self.plan.deployment_id,
+            attempt=attempt,
+            token=(self.epoch, seq),
+            release=target.undo_migrate or target.release,
+            version=target.version,
+            previous_release=target.previous_release,
+            previous_version=target.previous_version,
+            artifact=self.plan.artifact,
+            keep=keep,
+            undo=bool(target.undo_migrate) and step == "migrate",
+            on_output=on_output,
+        )
+        timeout_s = self._timeout_s(target, step)
+        with anyio.move_on_after(timeout_s) as scope:
+            return await self.provider.perform(call)
+        if not scope.cancelled_caught:  # pragma: no cover - the scope returns or is cancelled
+            raise DeploymentError(f"{step} on {target.name} ended without a result")
+        raise DeploymentTimeoutError(
+            f"{step} on {target.name} took longer than {timeout_s:g} s",
+            context={"step": step, "target": target.name, "timeout_s": timeout_s},
+            recoverable=False,
+        )
+
+    async def ask_health(self, target: PlanTarget, purpose: str) -> dict[str, Any]:
+        """Return the evidence that the target is healthy. Raises HealthCheckError with the responder's reason."""
+        settings = self.context(target).settings
+        check = settings.health_check
+        expected_s = settings.rollout.min_healthy_time_s + (check.deadline_s + check.initial_delay_s if check else 0.0)
+        request = ev.HealthRequested(
+            **self._about_target(target),
+            purpose=purpose,
+            release=target.release,
+            version=target.version,
+            baseline=target.baseline,
+        )
+        verdict = await self.scribe.ask(request, timeout_s=expected_s + _RESPONDER_GRACE_S)
+        if isinstance(verdict, ev.HealthFailed):
+            raise HealthCheckError(
+                verdict.message or f"{target.name} is not healthy ({verdict.reason})",
+                context={"reason": verdict.reason, "bad": verdict.bad, "target": target.name},
+                recoverable=False,
+            )
+        assert isinstance(verdict, ev.HealthPassed)
+        return {"probes": verdict.counts, **verdict.evidence}
+
+    # recovery
+
+    async def _recover(self, target: PlanTarget, step: str, attempt: int, error: FraisierError) -> ev.RecoveryDecided:
+        settings = self.context(target).settings
+        retry = settings.recovery.retry
+        decided = await self.scribe.ask(
+            ev.RecoveryRequested(
+                **self._about(target, step),
+                attempt=attempt,
+                provider=self.plan.provider,
+                code=error.code,
+                error_type=type(error).__name__,
+                message=self.safe(error),
+                recoverable=error.recoverable,
+                known=not isinstance(error, DeploymentTimeoutError),
+                max_attempts=retry.max_attempts,
+                base_delay_s=retry.base_delay_s,
+                backoff_factor=retry.backoff_factor,
+                max_delay_s=retry.max_delay_s,
+                on_failure=settings.rollout.on_failure,
+            ),
+            timeout_s=_RESPONDER_GRACE_S,
+        )
+        assert isinstance(decided, ev.RecoveryDecided)
+        return decided
+
+    # small things
+
+    def _earlier(self, target: PlanTarget, step: str) -> Any:
+        known = self.state.targets.get(target.name)
+        return None if known is None else known.steps.get(step)
+
+    def _timeout_s(self, target: PlanTarget, step: str) -> float:
+        settings = self.context(target).settings
+        if step == "stage":
+            return settings.build_timeout_s
+        if step == "migrate" and settings.migrate is not None:
+            return settings.migrate.timeout_s
+        if step == "restart" and settings.service is not None:
+            return settings.service.stop_timeout_s + 60.0
+        return _STEP_TIMEOUT_S.get(step, settings.timeout_s)
+
+    def _about_target(self, target: PlanTarget) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "deployment_id": plan.deployment_id,
+            "fraise": plan.fraise,
+            "environment": plan.environment,
+            "target": target.name,
+        }
+
+    def _about(self, target: PlanTarget, step: str) -> dict[str, Any]:
+        return {**self._about_target(target), "step": step}
+
+    def safe(self, error: FraisierError) -> str:
+        """Return the error's message without any known secret."""
+        return self.redactor.scrub(error.message)
+

@@ -1,0 +1,235 @@
+"""A rollback that a person asks for: the latest deployment is undone, or a named release is brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from fraisier.config.schema import Target
+from fraisier.errors import DeploymentError, FraisierError, NotFoundError
+from fraisier.events import types as ev
+from fraisier.journal.fold import DeploymentState, Release
+from fraisier.providers.base import Artifact, Provider
+from fraisier.rollout.capacity import Capacity
+from fraisier.rollout.lease import Lease
+from fraisier.rollout.life import Life
+from fraisier.rollout.plan import (
+    Plan,
+    PlanTarget,
+    Recorded,
+    Seen,
+    decode_plan,
+    release_id,
+    settings_digest,
+    target_steps,
+    unavailable_limit,
+)
+from fraisier.rollout.request import RollbackRequest, select
+from fraisier.rollout.restore import WayBack, restore_plan
+from fraisier.rollout.result import DeploymentResult
+from fraisier.rollout.rollback import Rollbacks
+from fraisier.rollout.runner import reason_of
+from fraisier.rollout.stop import StopSignal
+from fraisier.rollout.world import World
+
+
+class Undo(Life):
+    """Runs one rollback as a deployment of its own."""
+
+    kind = "rollback"
+
+    def __init__(self, world: World, request: RollbackRequest, *, stop: StopSignal | None = None) -> None:
+        super().__init__(
+            world,
+            request.fraise,
+            request.environment,
+            actor=request.actor,
+            options=request.options(),
+            lock_wait_s=request.lock_wait_s,
+            stop=stop,
+        )
+        self._request = request
+        self._targets: tuple[Target, ...] = select(self._settings.targets, request.limit, ())
+
+    async def preview(self) -> Plan:
+        """Return the plan as it would be now; nothing is written and nothing is touched."""
+        provider = self._world.make_provider(self._settings)
+        try:
+            with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
+                return await self._make_plan(provider, Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=0))
+        finally:
+            await provider.aclose()
+
+    async def _leased(self, lease: Lease, provider: Provider) -> DeploymentResult:
+        if refusal := await self._settle_unfinished(force=self._request.force):
+            await self._end_failed("needs_attention", "unfinished", refusal)
+            return self._result("look at the targets, then roll back with --force")
+        rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=lease.epoch)
+        with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
+            try:
+                plan = await self._make_plan(provider, rollbacks)
+            except FraisierError as error:
+                reason = "nothing_to_roll_back" if isinstance(error, NotFoundError) else reason_of(error)
+                await self._end_failed("failed", reason, self._safe(error))
+                return self._result(error.hint)
+        contexts = [
+            self._context(target.target)
+            if target.settings is None
+            else msgspec.structs.replace(self._context(target.target), settings=target.settings)
+            for target in plan.targets
+        ]
+        with self._world.subjects.known(self.deployment_id, provider, contexts):
+            capacity = Capacity(plan.max_unavailable, plan.down)
+            verdict, runner = await rollbacks.run_plan(plan, capacity)
+            failed = [target.name for target in plan.changes if target.name not in runner.updated]
+            if failed:
+                await self._say(
+                    ev.DeploymentNeedsAttention(
+                        **self._about(),
+                        reason="rollback_failed",
+                        detail=f"not back: {', '.join(failed)}: {verdict.detail}",
+                        duration_s=self._took_s(),
+                    )
+                )
+            else:
+                await self._say(ev.DeploymentSucceeded(**self._about(), duration_s=self._took_s()))
+        return self._result()
+
+    # planning
+
+    async def _make_plan(self, provider: Provider, rollbacks: Rollbacks) -> Plan:
+        seen = await self._look(provider)
+        lost = [target.name for target in self._targets if seen[target.name].unreachable]
+        if lost:
+            raise DeploymentError(f"cannot reach {', '.join(lost)}", code="UNREACHABLE")
+        recorded = await self._world.recorded(self._fraise.name, self._environment)
+        if self._request.to:
+            return await self._plan_to(provider, recorded, seen)
+        return await self._plan_back(provider, rollbacks, recorded, seen)
+
+    async def _plan_back(
+        self, provider: Provider, rollbacks: Rollbacks, recorded: Recorded, seen: Mapping[str, Seen]
+    ) -> Plan:
+        """Undo the latest deployment that still stands, on the targets that it changed."""
+        chosen = {target.name for target in self._targets}
+        latest = await self._latest(chosen)
+        if latest is None:
+            raise NotFoundError("there is no deployment here that can be undone", hint="name a release with --to")
+        parent = decode_plan(latest.plan)
+        names = [name for name, target in latest.targets.items() if name in chosen and _stands(latest, name)]
+        ways = await rollbacks.ways_back(parent, names)
+        names = [name for name in names if ways[name].release]
+        if not names:
+            raise NotFoundError(
+                f"deployment {latest.id} was the first one: there is no release to go back to", hint="name one with --to"
+            )
+        pruned = [n for n in names if _status(recorded.releases.get((n, ways[n].release))) == "pruned"]
+        plan = restore_plan(
+            parent, latest, names, deployment_id=self.deployment_id, ways=ways, seen=seen, undoes=(latest.id,)
+        )
+        return await self._stage_again(provider, plan, pruned) if pruned else plan
+
+    async def _stage_again(self, provider: Provider, plan: Plan, pruned: Sequence[str]) -> Plan:
+        versions = {target.version for target in plan.targets if target.name in pruned}
+        if len(versions) > 1:
+            raise DeploymentError(
+                "the releases to go back to were pruned and differ between targets", hint="use --to with --limit"
+            )
+        artifact = await provider.resolve(self._settings, versions.pop())
+        targets = [
+            msgspec.structs.replace(target, steps=("preflight", "fetch", "stage", *target.steps))
+            if target.name in pruned
+            else target
+            for target in plan.targets
+        ]
+        return msgspec.structs.replace(plan, artifact=artifact, targets=tuple(targets))
+
+    async def _plan_to(self, provider: Provider, recorded: Recorded, seen: Mapping[str, Seen]) -> Plan:
+        """Bring a named release, or version, to every chosen target; what is no longer there is staged again."""
+        known = [release for release in recorded.releases.values() if _is_meant(release, self._request.to)]
+        present = {release.target: release for release in known if release.status != "pruned"}
+        absent = [target.name for target in self._targets if target.name not in present]
+        artifact: Artifact | None = None
+        if absent:
+            artifact = await provider.resolve(self._settings, known[0].version if known else self._request.to)
+        parent = self._empty_plan(artifact, recorded, seen)
+        state = DeploymentState(self.deployment_id, self._fraise.name, self._environment)
+        rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=0)
+        aimed = msgspec.structs.replace(
+            parent,
+            targets=tuple(
+                msgspec.structs.replace(t, previous_release=present[t.name].release, previous_version=present[t.name].version)
+                for t in parent.targets
+                if t.name in present
+            ),
+        )
+        ways = await rollbacks.ways_back(aimed, list(present))
+        for target in parent.targets:
+            if target.name in absent:
+                ways[target.name] = WayBack(
+                    target=target.target, release=target.release, version=target.version, digest=target.digest, staged=False
+                )
+        names = [target.name for target in parent.targets]
+        plan = restore_plan(parent, state, names, deployment_id=self.deployment_id, ways=ways, seen=seen)
+        return msgspec.structs.replace(plan, rollback_of="")
+
+    def _empty_plan(self, artifact: Artifact | None, recorded: Recorded, seen: Mapping[str, Seen]) -> Plan:
+        version = artifact.version if artifact is not None else ""
+        release = release_id(self._world.clock.now_us(), version, self.deployment_id)
+        settings = self._settings
+        targets = []
+        for target in self._targets:
+            place = recorded.placements.get(target.name)
+            targets.append(
+                PlanTarget(
+                    name=target.name,
+                    target=target,
+                    release=release,
+                    version=version,
+                    digest=settings_digest(settings, target),
+                    previous_version=place.version if place is not None else "",
+                    current_release=seen[target.name].facts.release,
+                    steps=target_steps(settings, migrates=False),
+                )
+            )
+        return Plan(
+            deployment_id=self.deployment_id,
+            kind="rollback",
+            fraise=self._fraise.name,
+            fraise_type=self._fraise.type,
+            environment=self._environment,
+            provider=settings.provider,
+            settings=msgspec.structs.replace(settings, targets=()),
+            artifact=artifact,
+            version=version,
+            targets=tuple(targets),
+            fleet=tuple(target.name for target in settings.targets),
+            max_unavailable=unavailable_limit(settings, "rolling", len(settings.targets)),
+        )
+
+    async def _latest(self, chosen: set[str]) -> DeploymentState | None:
+        journal = self._world.journal
+        for row in await journal.deployments(fraise=self._fraise.name, environment=self._environment, limit=200):
+            if row.kind != "deploy" or row.state not in ("succeeded", "failed"):
+                continue
+            full = await journal.deployment(row.id)
+            if full is not None and any(_stands(full, name) for name in full.targets if name in chosen):
+                return full
+        return None
+
+
+def _stands(state: DeploymentState, name: str) -> bool:
+    """Whether what a deployment did to a target still stands: it updated it, ended well there, and was not undone."""
+    target = state.targets[name]
+    ended = state.state == "succeeded" or (state.state == "failed" and state.reason == "partial")
+    return ended and target.outcome == "updated" and not target.undone
+
+
+def _status(release: Release | None) -> str:
+    return release.status if release is not None else ""
+
+
+def _is_meant(release: Release, wanted: str) -> bool:
+    """Whether `wanted` names the release: its id, its version, or at least seven digits of it."""
+    return wanted in (release.release, release.version) or (len(wanted) >= 7 and release.version.startswith(wanted))

@@ -1,0 +1,1 @@
+"""Ways to run commands and open connections where a target is."""

@@ -1,0 +1,589 @@
+"""Recovery strategies act: they wait, switch, roll back, and count. All waiting here is virtual."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import anyio
+import pytest
+from fraisier.errors import (
+    ConfigurationError,
+    DeploymentError,
+    DeploymentLockError,
+    DeploymentTimeoutError,
+    HealthCheckError,
+    InDoubtError,
+    ProviderConfigurationError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderUnavailableError,
+    RollbackError,
+)
+from fraisier.recovery import (
+    CircuitBreakerStrategy,
+    FallbackStrategy,
+    RecoveryStrategy,
+    RetryableOperation,
+    RetryStrategy,
+    RollbackRecoveryStrategy,
+)
+from fraisier.testing import run_virtual
+
+LOST = ProviderConnectionError("the link is down")
+
+
+def steady(**options: Any) -> RetryStrategy:
+    """A retry strategy without jitter."""
+    return RetryStrategy(jitter=False, **options)
+
+
+async def timed(strategy: RecoveryStrategy, **context: Any) -> tuple[bool, float]:
+    """Run a strategy; return its answer and how many seconds it took."""
+    started = anyio.current_time()
+    answer = await strategy.execute_recovery({"error": LOST, "attempt": 1, **context})
+    return answer, anyio.current_time() - started
+
+
+# retry ---------------------------------------------------------------------------------------------------
+
+
+def test_retry_waits_itself_and_then_says_so() -> None:
+    """Below max_attempts the strategy has waited by the time it returns True."""
+    assert run_virtual(timed, steady(base_delay=4.0)) == (True, 4.0)
+
+
+def test_retry_ends_at_max_attempts_without_waiting() -> None:
+    """The attempt that reaches max_attempts is the last one."""
+
+    async def last() -> tuple[bool, float]:
+        return await timed(steady(max_attempts=3), attempt=3)
+
+    assert run_virtual(last) == (False, 0.0)
+
+
+def test_each_wait_is_longer_by_the_factor_up_to_the_maximum() -> None:
+    """The ceilings grow exponentially and stay at max_delay."""
+    strategy = steady(base_delay=1.0, backoff_factor=2.0, max_delay=10.0)
+    assert [strategy.delay_for(attempt) for attempt in range(1, 7)] == [1, 2, 4, 8, 10, 10]
+
+
+def test_full_jitter_draws_from_zero_to_the_ceiling() -> None:
+    """With jitter the waits cover the whole range, and none exceeds the ceiling."""
+    strategy = RetryStrategy(base_delay=8.0, rng=random.Random(7))
+    delays = [strategy.delay_for(1) for _ in range(500)]
+    assert min(delays) < 0.5
+    assert max(delays) > 7.5
+    assert all(0 <= delay <= 8.0 for delay in delays)
+
+
+def test_delays_depend_only_on_the_given_randomness() -> None:
+    """The same seed gives the same waits."""
+    one, other = (RetryStrategy(rng=random.Random(3)) for _ in range(2))
+    assert [one.delay_for(n) for n in range(1, 9)] == [other.delay_for(n) for n in range(1, 9)]
+
+
+def test_a_huge_attempt_number_does_not_overflow() -> None:
+    """Where a float would overflow the wait is max_delay."""
+    assert steady(max_delay=60.0).delay_for(100_000) == 60.0
+
+
+def test_retry_waits_at_least_as_long_as_the_other_side_asked_for() -> None:
+    """retry_after in the context wins over a shorter wait."""
+
+    async def asked() -> tuple[bool, float]:
+        return await timed(steady(base_delay=1.0), retry_after=30)
+
+    assert run_virtual(asked) == (True, 30.0)
+
+
+def test_retry_after_may_stand_on_the_error() -> None:
+    """An error's own context carries retry_after too."""
+    busy = ProviderUnavailableError("busy", context={"retry_after": 12})
+
+    async def asked() -> tuple[bool, float]:
+        return await timed(steady(base_delay=1.0), error=busy)
+
+    assert run_virtual(asked) == (True, 12.0)
+
+
+def test_retry_does_not_begin_a_wait_that_ends_after_the_deadline() -> None:
+    """Within a cancel scope that ends first it gives up at once."""
+
+    async def hurried() -> tuple[bool, float]:
+        with anyio.fail_after(5):
+            return await timed(steady(base_delay=10.0))
+
+    assert run_virtual(hurried) == (False, 0.0)
+
+
+def test_a_cancelled_wait_ends_at_once() -> None:
+    """Cancelling the scope ends the wait in the middle."""
+
+    async def cancelled() -> float:
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(timed, steady(base_delay=50.0))
+                await anyio.sleep(3)
+                scope.cancel()
+        return anyio.current_time()
+
+    assert run_virtual(cancelled) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (LOST, True),
+        (TimeoutError(), True),
+        (ConnectionResetError(), True),
+        (ConfigurationError("wrong"), False),
+        (ValueError("a defect"), False),
+        (ProviderError("told so", recoverable=True), True),
+    ],
+)
+def test_retry_knows_what_may_pass_by_itself(error: Exception, expected: bool) -> None:
+    """Errors tell whether they are recoverable; of foreign ones timeouts and lost connections are."""
+    assert RetryStrategy().can_recover(error) is expected
+
+
+@pytest.mark.parametrize("wrong", [{"max_attempts": 0}, {"backoff_factor": 0.5}, {"base_delay": -1.0}])
+def test_senseless_settings_are_refused(wrong: dict[str, Any]) -> None:
+    """Settings that could loop or go back in time raise ValueError."""
+    with pytest.raises(ValueError, match="at least"):
+        RetryStrategy(**wrong)
+
+
+# fallback and rollback -----------------------------------------------------------------------------------
+
+
+def test_fallback_switches_to_its_provider() -> None:
+    """The coroutine function of the context is called with the fallback provider."""
+    switched: list[str] = []
+
+    async def switch(provider: str) -> None:
+        switched.append(provider)
+
+    async def run() -> bool:
+        return await FallbackStrategy("local").execute_recovery({"error": LOST, "switch_provider": switch})
+
+    assert run_virtual(run)
+    assert switched == ["local"]
+
+
+def test_fallback_without_a_way_to_switch_did_not_help() -> None:
+    """No switch_provider in the context: False, and nothing is pretended."""
+
+    async def run() -> bool:
+        return await FallbackStrategy("local").execute_recovery({"error": LOST, "attempt": 1})
+
+    assert run_virtual(run) is False
+
+
+def test_a_fallback_that_fails_is_noted_on_the_error() -> None:
+    """The second failure is not lost."""
+    first = ProviderError("the first")
+
+    async def switch(_: str) -> None:
+        raise ProviderUnavailableError("the standby is down too")
+
+    async def run() -> bool:
+        return await FallbackStrategy("b").execute_recovery({"error": first, "switch_provider": switch})
+
+    assert run_virtual(run) is False
+    assert "the standby is down too" in first.__notes__[0]
+
+
+def test_fallback_is_for_provider_errors_but_not_for_wrong_settings() -> None:
+    """Another provider cures neither a wrong configuration nor a failed deployment step."""
+    strategy = FallbackStrategy("local")
+    assert strategy.can_recover(LOST)
+    assert not strategy.can_recover(ProviderConfigurationError("wrong"))
+    assert not strategy.can_recover(DeploymentError("step failed"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (DeploymentTimeoutError("late"), True),
+        (HealthCheckError("sick"), True),
+        (DeploymentError("other"), False),
+        (RollbackError("already going back"), False),
+        (DeploymentLockError("held"), False),
+        (LOST, False),
+    ],
+)
+def test_rollback_by_default_is_for_timeouts_and_health(error: Exception, expected: bool) -> None:
+    """The defaults roll back after timeouts and failed health checks only."""
+    assert RollbackRecoveryStrategy().can_recover(error) is expected
+
+
+def test_rollback_can_be_switched_for_each_kind() -> None:
+    """Each flag stands for one kind of failure."""
+    strategy = RollbackRecoveryStrategy(
+        rollback_on_timeout=False, rollback_on_health_check_failure=False, rollback_on_deployment_error=True
+    )
+    found = [
+        strategy.can_recover(kind("x"))
+        for kind in (DeploymentTimeoutError, HealthCheckError, DeploymentError)
+    ]
+    assert found == [False, False, True]
+
+
+def test_what_is_in_doubt_is_never_rolled_back() -> None:
+    """Even with deployment errors included, a step in doubt is left to a person."""
+    assert not RollbackRecoveryStrategy(rollback_on_deployment_error=True).can_recover(InDoubtError("?"))
+
+
+def test_rollback_calls_the_rollback() -> None:
+    """The strategy awaits the context's rollback itself."""
+    done: list[str] = []
+
+    async def rollback() -> None:
+        done.append("back")
+
+    async def run() -> bool:
+        return await RollbackRecoveryStrategy().execute_recovery({"error": LOST, "rollback": rollback})
+
+    assert run_virtual(run)
+    assert done == ["back"]
+
+
+@pytest.mark.parametrize("outcome", [False, RollbackError("stuck")])
+def test_a_rollback_that_fails_did_not_help(outcome: bool | RollbackError) -> None:
+    """A rollback that says False, or raises, makes the strategy answer False."""
+
+    async def rollback() -> bool:
+        if isinstance(outcome, RollbackError):
+            raise outcome
+        return outcome
+
+    async def run() -> bool:
+        return await RollbackRecoveryStrategy().execute_recovery(
+            {"error": DeploymentError("x"), "rollback": rollback}
+        )
+
+    assert run_virtual(run) is False
+
+
+def test_rollback_without_a_rollback_function_did_not_help() -> None:
+    """No rollback in the context: False."""
+
+    async def run() -> bool:
+        return await RollbackRecoveryStrategy().execute_recovery({"error": LOST, "attempt": 1})
+
+    assert run_virtual(run) is False
+
+
+# circuit breaker -----------------------------------------------------------------------------------------
+
+
+class Hands:
+    """A clock moved by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def opened(**options: Any) -> tuple[CircuitBreakerStrategy, Hands]:
+    """A breaker whose circuit `db` has just opened, and its clock."""
+    clock = Hands()
+    breaker = CircuitBreakerStrategy(failure_threshold=3, recovery_timeout=30.0, now=clock, **options)
+    for _ in range(3):
+        breaker.record_failure("db")
+    return breaker, clock
+
+
+def test_an_unknown_resource_is_allowed() -> None:
+    """A circuit begins closed, without a loop as well."""
+    assert CircuitBreakerStrategy().should_allow_operation("db")
+
+
+def test_consecutive_failures_open_the_circuit() -> None:
+    """At the threshold, and not before, calls are refused."""
+    breaker = CircuitBreakerStrategy(failure_threshold=2)
+    breaker.record_failure("db")
+    assert breaker.should_allow_operation("db")
+    breaker.record_failure("db")
+    assert breaker.state("db") == "open"
+    assert not breaker.should_allow_operation("db")
+
+
+def test_a_success_in_between_starts_the_count_again() -> None:
+    """Only consecutive failures count."""
+    breaker = CircuitBreakerStrategy(failure_threshold=2)
+    breaker.record_failure("db")
+    breaker.record_success("db")
+    breaker.record_failure("db")
+    assert breaker.state("db") == "closed"
+
+
+def test_resources_do_not_disturb_each_other() -> None:
+    """Each resource has its own circuit."""
+    breaker, _ = opened()
+    assert breaker.should_allow_operation("cache")
+
+
+def test_an_open_circuit_becomes_half_open_after_its_time() -> None:
+    """The first trial is allowed when recovery_timeout has passed."""
+    breaker, clock = opened()
+    clock.now_s += 29.9
+    assert not breaker.should_allow_operation("db")
+    clock.now_s += 0.1
+    assert breaker.should_allow_operation("db")
+    assert breaker.state("db") == "half_open"
+
+
+@pytest.mark.parametrize("trials", [1, 3, 7])
+def test_exactly_the_allowed_trials_pass_of_a_hundred_callers(trials: int) -> None:
+    """100 callers at the same time at half-open: N go through, all others are refused."""
+
+    async def run() -> int:
+        breaker = CircuitBreakerStrategy(1, 30.0, half_open_max_calls=trials)
+        breaker.record_failure("db")
+        await anyio.sleep(30)
+        tried = 0
+
+        async def caller() -> None:
+            nonlocal tried
+            try:
+                with breaker.guard("db"):
+                    tried += 1
+                    await anyio.sleep(1)
+            except ProviderUnavailableError:
+                return
+
+        async with anyio.create_task_group() as group:
+            for _ in range(100):
+                group.start_soon(caller)
+        assert breaker.state("db") == "closed"
+        return tried
+
+    assert run_virtual(run) == trials
+
+
+def test_a_successful_trial_closes_the_circuit() -> None:
+    """After it all calls pass."""
+    breaker, clock = opened()
+    clock.now_s += 30
+    breaker.should_allow_operation("db")
+    breaker.record_success("db")
+    assert [breaker.should_allow_operation("db") for _ in range(3)] == [True, True, True]
+
+
+def test_a_failed_trial_opens_it_for_another_whole_time() -> None:
+    """The time runs again from the failed trial."""
+    breaker, clock = opened()
+    clock.now_s += 30
+    breaker.should_allow_operation("db")
+    breaker.record_failure("db")
+    clock.now_s += 29
+    assert not breaker.should_allow_operation("db")
+    clock.now_s += 1
+    assert breaker.should_allow_operation("db")
+
+
+def test_a_lost_trial_does_not_block_for_ever() -> None:
+    """A trial that nobody reports gives its place back after trial_timeout."""
+    breaker, clock = opened(trial_timeout=10.0)
+    clock.now_s += 30
+    assert breaker.should_allow_operation("db")
+    assert not breaker.should_allow_operation("db")
+    clock.now_s += 10
+    assert breaker.should_allow_operation("db")
+
+
+def test_a_cancelled_trial_counts_as_nothing() -> None:
+    """Cancellation gives the place back and leaves the circuit half-open."""
+
+    async def run() -> tuple[str, bool]:
+        breaker = CircuitBreakerStrategy(1, 5.0)
+        breaker.record_failure("db")
+        await anyio.sleep(5)
+        with anyio.move_on_after(1), breaker.guard("db"):
+            await anyio.sleep(60)
+        return breaker.state("db"), breaker.should_allow_operation("db")
+
+    assert run_virtual(run) == ("half_open", True)
+
+
+def test_a_late_result_of_an_older_call_is_ignored() -> None:
+    """A call from before the opening cannot close the circuit, nor open it again."""
+
+    async def run() -> str:
+        breaker = CircuitBreakerStrategy(1, 5.0)
+        with breaker.guard("db"):
+            breaker.record_failure("db")
+            await anyio.sleep(5)
+            assert breaker.should_allow_operation("db")
+        return breaker.state("db")
+
+    assert run_virtual(run) == "half_open"
+
+
+def test_an_unexpected_report_in_half_open_is_ignored() -> None:
+    """Without an outstanding trial a result belongs to an older call."""
+    breaker, clock = opened()
+    clock.now_s += 30
+    breaker.should_allow_operation("db")
+    breaker.record_cancelled("db")
+    breaker.record_success("db")
+    assert breaker.state("db") == "half_open"
+
+
+def test_guard_refuses_with_the_resource_and_counts_failures() -> None:
+    """Errors inside a guarded call count; the refusal names the resource."""
+    breaker = CircuitBreakerStrategy(1, 30.0, now=Hands())
+    with pytest.raises(ZeroDivisionError), breaker.guard("db"):
+        _ = 1 / 0
+    with pytest.raises(ProviderUnavailableError, match="db") as refused, breaker.guard("db"):
+        pass
+    assert refused.value.context == {"resource": "db", "circuit": "open"}
+
+
+def test_a_rate_window_opens_at_a_share_of_failures() -> None:
+    """With failure_rate neither few calls nor a run of failures alone opens the circuit."""
+    breaker = CircuitBreakerStrategy(2, failure_rate=0.5, window=60.0, minimum_calls=10, now=Hands())
+    for _ in range(4):
+        breaker.record_failure("db")
+    for _ in range(4):
+        breaker.record_success("db")
+    assert breaker.state("db") == "closed"
+    breaker.record_success("db")
+    breaker.record_failure("db")
+    assert breaker.state("db") == "open"
+
+
+def test_calls_outside_the_window_do_not_count() -> None:
+    """Old failures are forgotten."""
+    clock = Hands()
+    breaker = CircuitBreakerStrategy(failure_rate=0.5, window=60.0, minimum_calls=2, now=clock)
+    breaker.record_failure("db")
+    clock.now_s += 61
+    breaker.record_success("db")
+    breaker.record_success("db")
+    breaker.record_failure("db")
+    assert breaker.state("db") == "closed"
+
+
+def test_state_changes_are_told_in_order() -> None:
+    """The callback hears each change once, with the old and the new state."""
+    heard: list[tuple[str, str, str]] = []
+    breaker, clock = opened(on_state_change=lambda *change: heard.append(change))
+    clock.now_s += 30
+    breaker.should_allow_operation("db")
+    breaker.record_success("db")
+    assert heard == [
+        ("db", "closed", "open"),
+        ("db", "open", "half_open"),
+        ("db", "half_open", "closed"),
+    ]
+
+
+def test_healthy_resources_cost_nothing_and_the_rest_is_bounded() -> None:
+    """Closed circuits without failures are evicted; beyond max_resources the oldest closed one goes."""
+    breaker = CircuitBreakerStrategy(failure_threshold=2, max_resources=10)
+    for number in range(1000):
+        breaker.should_allow_operation(f"r{number}")
+        breaker.record_success(f"r{number}")
+    assert breaker.statistics()["resources"] == 0
+    for _ in range(2):
+        breaker.record_failure("broken")
+    for number in range(1000):
+        breaker.record_failure(f"r{number}")
+    assert breaker.statistics()["resources"] == 10
+    assert breaker.state("broken") == "open"
+
+
+def test_as_a_recovery_it_counts_the_failure_and_says_whether_it_is_closed() -> None:
+    """execute_recovery returns True until the failure that opens the circuit."""
+
+    async def run() -> list[bool]:
+        breaker = CircuitBreakerStrategy(failure_threshold=3)
+        context = {"error": LOST, "attempt": 1, "provider": "bare_metal"}
+        return [await breaker.execute_recovery(context) for _ in range(3)]
+
+    assert run_virtual(run) == [True, True, False]
+
+
+# retryable operation -------------------------------------------------------------------------------------
+
+
+class Flaky:
+    """Fails the given number of times, then returns what it was called with."""
+
+    def __init__(self, failures: int, error: Exception = LOST) -> None:
+        self.left = failures
+        self.calls = 0
+        self.error = error
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        self.calls += 1
+        if self.calls <= self.left:
+            raise self.error
+        return args, kwargs
+
+
+def test_an_operation_is_repeated_until_it_works() -> None:
+    """Arguments arrive unchanged; the strategy's waits lie between the tries."""
+    flaky = Flaky(2)
+
+    async def run() -> tuple[Any, float]:
+        operation = RetryableOperation(flaky, (1, 2), {"three": 3}, steady(base_delay=1.0))
+        return await operation.execute(), anyio.current_time()
+
+    assert run_virtual(run) == (((1, 2), {"three": 3}), 3.0)
+    assert flaky.calls == 3
+
+
+def test_the_last_error_comes_out_as_it_was() -> None:
+    """After max_attempts the operation's own error is raised, not a wrapper."""
+    flaky = Flaky(99)
+    with pytest.raises(ProviderConnectionError) as raised:
+        run_virtual(RetryableOperation(flaky, max_attempts=4).execute)
+    assert raised.value is flaky.error
+    assert flaky.calls == 4
+
+
+def test_an_error_that_cannot_pass_is_not_repeated() -> None:
+    """A configuration error is raised at once."""
+    flaky = Flaky(99, ConfigurationError("wrong"))
+    with pytest.raises(ConfigurationError):
+        run_virtual(RetryableOperation(flaky).execute)
+    assert flaky.calls == 1
+
+
+def test_on_retry_hears_each_further_try() -> None:
+    """It is called with the attempt that failed, and not after the last failure."""
+    heard: list[int] = []
+
+    async def on_retry(attempt: int, _: BaseException) -> None:
+        heard.append(attempt)
+
+    with pytest.raises(ProviderConnectionError):
+        run_virtual(RetryableOperation(Flaky(99), on_retry=on_retry).execute)
+    assert heard == [1, 2]
+
+
+def test_a_plain_function_can_be_repeated_too() -> None:
+    """Functions that are not async work the same."""
+    assert run_virtual(RetryableOperation(lambda value: value * 2, (21,)).execute) == 42
+
+
+def test_a_strategy_that_always_helps_is_still_bounded() -> None:
+    """max_attempts bounds strategies that have no limit of their own."""
+
+    class Eager(RecoveryStrategy):
+        def can_recover(self, error: BaseException) -> bool:
+            return True
+
+        async def execute_recovery(self, context: Any) -> bool:
+            return True
+
+    flaky = Flaky(99, ValueError("always"))
+    with pytest.raises(ValueError, match="always"):
+        run_virtual(RetryableOperation(flaky, retry_strategy=Eager(), max_attempts=5).execute)
+    assert flaky.calls == 5
