@@ -1,12 +1,13 @@
 """Events per CPU second through the bus, against a bounded asyncio.Queue for each reader, and against pyee.
 
-Durability is left out on both sides: the bus runs over a journal in memory that numbers the events and keeps the last
-few thousand, without encoding, hashing or folding, because the others have nothing of the kind. The bus keeps isolation, retries, patterns, a watchdog, one order
-and a bound on memory all the same. Runs are interleaved; the ratio is taken run by run. The memory part publishes to a
-bus with one subscriber that is blocked, over a journal in a file (SQLite), and lets it catch up at the end.
+Durability is left out on both sides: the bus runs over a journal in memory that numbers the events and keeps
+the last few thousand, without encoding, hashing or folding, because the others have nothing of the kind. The
+bus keeps isolation, retries, patterns, a watchdog, one order and a bound on memory all the same. Runs are
+interleaved; the ratio is taken run by run. The memory part publishes to a bus with one subscriber that is
+blocked, over a journal in a file (SQLite), and lets it catch up at the end.
 
-Usage: python benchmarks/bus.py [--events 100000] [--rounds 7] [--memory-events 200000] [--json]
-pyee is installed with pip into a directory of its own that is removed again; --without-pyee leaves it out.
+Usage: python benchmarks/bus.py [--events 100000] [--rounds 7] [--memory-events 200000] [--json] pyee is
+installed with pip into a directory of its own that is removed again; --without-pyee leaves it out.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ from fraisier.ids import SystemIds
 from fraisier.journal.base import JournalStatistics
 from fraisier.journal.sqlite import SqliteJournal
 
-EVENT = StepStarted(deployment_id="d", fraise="api", environment="production", target="web-1", step="fetch", attempt=1)
+EVENT = StepStarted(
+    deployment_id="d", fraise="api", environment="production", target="web-1", step="fetch", attempt=1
+)
 CAPACITY = 1024
 
 
@@ -58,7 +61,9 @@ class RingJournal:
         return record
 
     async def read(self, after: int, upto: int, *, limit: int) -> list[Record]:
-        assert not self._records or self._records[0].seq <= after + 1, "a reader fell further behind than is kept"
+        assert not self._records or self._records[0].seq <= after + 1, (
+            "a reader fell further behind than is kept"
+        )
         return [record for record in self._records if after < record.seq <= min(after + limit, upto)]
 
     def statistics(self) -> JournalStatistics:
@@ -120,7 +125,7 @@ async def through_queues(events: int, readers: int) -> None:
 
 async def through_pyee(events: int, readers: int) -> None:
     """Emit `events` to that many coroutine handlers; pyee has no bound, so let them run now and then."""
-    from pyee.asyncio import AsyncIOEventEmitter  # noqa: PLC0415 - installed while the benchmark runs
+    from pyee.asyncio import AsyncIOEventEmitter
 
     emitter: Any = AsyncIOEventEmitter()
     counts = []
@@ -176,7 +181,8 @@ def resident_mb() -> float:
 
 
 async def blocked_subscriber(events: int, directory: Path) -> dict[str, Any]:
-    """Publish from 100 tasks while a subscriber is blocked; return memory on the way, and how it caught up."""
+    """Publish from 100 tasks while a subscriber is blocked; return memory on the way, and how it caught
+    up."""
     gate, seen = asyncio.Event(), [0, 0]
 
     async def blocked(record: Record) -> None:
@@ -188,7 +194,9 @@ async def blocked_subscriber(events: int, directory: Path) -> dict[str, Any]:
     clock = SystemClock()
     ids = SystemIds(clock)
     samples: list[float] = []
-    async with Bus(SqliteJournal(directory / "bench.db", clock=clock, ids=ids), clock=clock, ids=ids, drain_s=60) as bus:
+    async with Bus(
+        SqliteJournal(directory / "bench.db", clock=clock, ids=ids), clock=clock, ids=ids, drain_s=60
+    ) as bus:
         bus.subscribe("blocked", "*", blocked)
 
         async def publisher(count: int) -> None:

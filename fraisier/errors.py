@@ -91,7 +91,9 @@ class RollbackError(DeploymentError):
     """Raised when a target cannot be brought back to its last good release."""
 
     default_code = "ROLLBACK_FAILED"
-    default_hint = "run `fraisier status FRAISE ENV --live`, repair the target, then `fraisier deploy --force`"
+    default_hint = (
+        "run `fraisier status FRAISE ENV --live`, repair the target, then `fraisier deploy --force`"
+    )
 
 
 class DeploymentLockError(DeploymentError):
@@ -137,7 +139,7 @@ class HookError(DeploymentError):
     default_hint = "run `fraisier show DEPLOYMENT` for the hook's output"
 
 
-class InterruptedError(DeploymentError):  # noqa: A001 - the field's word; the builtin is about system calls
+class InterruptedError(DeploymentError):
     """Raised when a person or a signal ends a deployment before its end."""
 
     default_code = "INTERRUPTED"

@@ -84,7 +84,9 @@ class Orchestrator:
         self._actor = actor or local_actor("api")
         self._metrics = metrics or MetricsRecorder()
         self.redactor = redactor or Redactor()
-        resolver = Resolver(self._environ, self.redactor, Path(config.path).parent if config.path else Path.cwd())
+        resolver = Resolver(
+            self._environ, self.redactor, Path(config.path).parent if config.path else Path.cwd()
+        )
         if store is None or isinstance(store, str):
             configured = resolver.text(config.store.url, {})
             self.store_url = choose_store_url(
@@ -117,7 +119,12 @@ class Orchestrator:
             clock=self._clock,
             ids=self._ids,
             leases=Leases(
-                self.bus, self.journal, clock=self._clock, processes=processes, settings=config.lease, owner=owner
+                self.bus,
+                self.journal,
+                clock=self._clock,
+                processes=processes,
+                settings=config.lease,
+                owner=owner,
             ),
             resolver=resolver,
             redactor=self.redactor,
@@ -149,16 +156,19 @@ class Orchestrator:
         self.bus.respond(ev.RecoveryRequested, RecoveryResponder(rng=self._rng))
         key = load_or_make_key(self._world.resolver.text(self.config.audit.key, {}), self._store_directory)
         audit = AuditSubscriber(self.journal, self.bus.publish, key=key.secret, key_id=key.id)
-        self.bus.subscribe(audit.name, audit.patterns, audit.handle, durable=True)
+        self.bus.subscribe(audit.name, audit.patterns, audit, durable=True)
         metrics = MetricsSubscriber(self._metrics, find=self.journal.deployment)
-        self.bus.subscribe(metrics.name, metrics.patterns, metrics.handle)
+        self.bus.subscribe(metrics.name, metrics.patterns, metrics)
         lines = LoggingSubscriber()
-        self.bus.subscribe(lines.name, lines.patterns, lines.handle)
+        self.bus.subscribe(lines.name, lines.patterns, lines)
 
     def _refuse_silence(self) -> None:
         for request in REQUESTS:
             if not self.bus.has_responder(request):
-                raise FraisierError(f"nobody answers {request.__name__}; a deployment would wait for ever", code="NO_RESPONDER")
+                raise FraisierError(
+                    f"nobody answers {request.__name__}; a deployment would wait for ever",
+                    code="NO_RESPONDER",
+                )
 
     def stop(self, reason: str) -> None:
         """Ask every deployment of this orchestrator to stop at its next step boundary. Safe in a signal handler."""
@@ -185,7 +195,9 @@ class Orchestrator:
         request = self._deploy_request(fraise, environment, options)
         return await self._run(lambda stop: Deployer(self._world, request, stop=stop).run())
 
-    async def deploy_many(self, fraises: Sequence[str], environment: str, **options: Any) -> list[DeploymentResult]:
+    async def deploy_many(
+        self, fraises: Sequence[str], environment: str, **options: Any
+    ) -> list[DeploymentResult]:
         """Deploy several fraises, each after those that it depends on, side by side where they may; a failing one skips
         its dependants. Return the results in the order in which they ended."""
         requests = [self._deploy_request(fraise, environment, options) for fraise in dict.fromkeys(fraises)]
@@ -212,14 +224,19 @@ class Orchestrator:
         state = await self.show_state(deployment_id)
         if not state.is_terminal:
             raise UsageError(
-                f"deployment {state.id} is {state.state}, not ended", hint="wait for it, or deploy again to supersede it"
+                f"deployment {state.id} is {state.state}, not ended",
+                hint="wait for it, or deploy again to supersede it",
             )
         if state.kind != "deploy":
             raise UsageError(f"deployment {state.id} is a rollback; roll back again with `fraisier rollback`")
         if not state.version:
-            raise UsageError(f"deployment {state.id} never came as far as a version", hint="run `fraisier deploy` instead")
+            raise UsageError(
+                f"deployment {state.id} never came as far as a version", hint="run `fraisier deploy` instead"
+            )
         left = tuple(
-            name for name, target in state.targets.items() if target.outcome not in ("updated", "unchanged") or target.undone
+            name
+            for name, target in state.targets.items()
+            if target.outcome not in ("updated", "unchanged") or target.undone
         )
         return await self.deploy(
             state.fraise, state.environment, version=state.version, limit=left, retry_of=state.id, **options
@@ -267,7 +284,13 @@ class Orchestrator:
         return state
 
     def logs(
-        self, fraise: str, environment: str, *, limit: Sequence[str] = (), lines: int = 50, follow: bool = False
+        self,
+        fraise: str,
+        environment: str,
+        *,
+        limit: Sequence[str] = (),
+        lines: int = 50,
+        follow: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, str]]]:
         """Stream the service logs of the targets, merged: pairs of target name and line."""
         return Fleet(self._world, fraise, environment).logs(limit=limit, lines=lines, follow=follow)
@@ -300,7 +323,9 @@ class Orchestrator:
             if fraise in ("", name) and environment in ("", env)
         ]
         if not pairs:
-            raise UsageError(f"nothing is configured under {fraise or '*'} {environment or '*'}", code="NOT_FOUND")
+            raise UsageError(
+                f"nothing is configured under {fraise or '*'} {environment or '*'}", code="NOT_FOUND"
+            )
         return pairs
 
     def _subject(self, deployment_id: str, target: str) -> HealthSubject:

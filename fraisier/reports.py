@@ -39,7 +39,13 @@ def deployment_row(state: DeploymentState) -> dict[str, Any]:
 
 
 async def history(
-    journal: Journal, *, fraise: str = "", environment: str = "", status: str = "", since_us: int = 0, limit: int = 20
+    journal: Journal,
+    *,
+    fraise: str = "",
+    environment: str = "",
+    status: str = "",
+    since_us: int = 0,
+    limit: int = 20,
 ) -> dict[str, Any]:
     """Return past deployments, newest first. `status` is an outcome or a state."""
     wide = limit if not status else max(limit * 10, 500)
@@ -121,7 +127,12 @@ async def status(
                 "environment": key[1],
                 "deployment": {"id": latest[0].id, "state": latest[0].state} if latest else None,
                 "targets": [
-                    _target_row(name, known.get(name), name not in configured.get(key, []), (live or {}).get((*key, name)))
+                    _target_row(
+                        name,
+                        known.get(name),
+                        name not in configured.get(key, []),
+                        (live or {}).get((*key, name)),
+                    )
                     for name in names
                 ],
             }
@@ -129,7 +140,9 @@ async def status(
     return {"fraises": rows}
 
 
-def _target_row(name: str, place: Placement | None, orphaned: bool, live: dict[str, Any] | None) -> dict[str, Any]:
+def _target_row(
+    name: str, place: Placement | None, orphaned: bool, live: dict[str, Any] | None
+) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": name,
         "version": (place.version or None) if place else None,
@@ -145,7 +158,9 @@ def _target_row(name: str, place: Placement | None, orphaned: bool, live: dict[s
     return row
 
 
-async def stats(journal: Journal, *, fraise: str = "", since_us: int = 0, limit: int = 10_000) -> dict[str, Any]:
+async def stats(
+    journal: Journal, *, fraise: str = "", since_us: int = 0, limit: int = 10_000
+) -> dict[str, Any]:
     """Return how deployments went: counts by outcome, success rate, durations in seconds, and the same by fraise."""
     rows = await journal.deployments(fraise=fraise, since_us=since_us, limit=limit)
     wanted = [row for row in rows if row.kind == "deploy"]
@@ -168,7 +183,11 @@ def _figures(rows: Sequence[DeploymentState]) -> dict[str, Any]:
         "deployments": len(rows),
         "outcomes": dict(sorted(outcomes.items())),
         "success_rate": round(good / len(rows), 4) if rows else None,
-        "duration_s": {"median": _percentile(ended, 50), "p95": _percentile(ended, 95), "max": ended[-1] if ended else None},
+        "duration_s": {
+            "median": _percentile(ended, 50),
+            "p95": _percentile(ended, 95),
+            "max": ended[-1] if ended else None,
+        },
     }
 
 

@@ -33,7 +33,7 @@ def sign(key: bytes, log_id: str, seq: int, head_hash: str) -> str:
 
 
 class AuditSubscriber:
-    """Signs the chain at the end of every deployment. Subscribe `handle` to `patterns`, durably.
+    """Signs the chain at the end of every deployment. Subscribe it to `patterns`, durably.
 
     A checkpoint covers the ending's own row and all before it. After a crash the same ending may be signed
     twice; both signatures hold.
@@ -47,7 +47,7 @@ class AuditSubscriber:
         self._publish = publish
         self._key = AuditKey(key, key_id)
 
-    async def handle(self, record: Record) -> None:
+    async def __call__(self, record: Record) -> None:
         """Publish an AuditCheckpointed for an ending."""
         event = record.event
         head_hash = await self._journal.hash_at(record.seq)

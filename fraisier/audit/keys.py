@@ -8,8 +8,7 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from fraisier.errors import ConfigurationError
 
@@ -17,7 +16,7 @@ KEY_FILE = "audit.key"
 _KEY_BYTES = 32
 
 
-class AuditKey(msgspec.Struct, frozen=True):
+class AuditKey(NamedTuple):
     """A signing key. `id` names it in checkpoints without telling anything about it."""
 
     secret: bytes

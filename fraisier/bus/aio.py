@@ -87,11 +87,8 @@ class Host:
     async def start(self, main: Coroutine[Any, Any, None], *, name: str) -> None:
         """Start `main` and wait until it calls `announce`. Raises what `main` raised before that."""
         self._task = asyncio.create_task(main, name=name)
-        up = asyncio.create_task(self._up.wait(), name=f"{name}: starting")
-        try:
-            await asyncio.wait({self._task, up}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            up.cancel()
+        self._task.add_done_callback(lambda _: self._up.set())
+        await self._up.wait()
         if self._task.done():
             self._task.result()
 

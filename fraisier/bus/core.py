@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 import anyio.lowlevel
 
@@ -25,6 +25,8 @@ from fraisier.events import TYPE_OF, Event, Record
 from fraisier.ids import Ids
 from fraisier.journal.base import Guard, Journal
 from fraisier.journal.claims import Claims, UncontestedClaims
+
+E = TypeVar("E", bound=Event)
 
 
 class Bus:
@@ -104,9 +106,9 @@ class Bus:
     def publish(self, event: Event, *, guard: Guard | None = None) -> Coroutine[Any, Any, Record]:
         """Append the event to the journal, hand it to the subscribers, and return it with its place.
 
-        To be awaited like any coroutine function. An ephemeral event is only handed on (a guard makes no sense for
-        it). Waits for the commit, never for a subscriber. Raises BusClosedError, ValidationError (unregistered, not
-        encodable), GuardRefusedError, DatabaseTransactionError.
+        To be awaited like any coroutine function. An ephemeral event is only handed on (a guard makes no
+        sense for it). Waits for the commit, never for a subscriber. Raises BusClosedError, ValidationError
+        (unregistered, not encodable), GuardRefusedError, DatabaseTransactionError.
         """
         # Not `async def`: the usual case is the journal's own coroutine, without one of ours around it.
         shared = self._shared
@@ -119,8 +121,8 @@ class Bus:
         if event_class not in shared.accepted:
             raise self._refusal(event)
         if shared.crowded:
-            # Before the append, so that being cancelled here leaves nothing behind. One turn for the readers is
-            # enough; without it, a publisher that never waits would overflow even the fastest of them.
+            # Before the append, so that being cancelled here leaves nothing behind. One turn for the readers
+            # is enough; without it, a publisher that never waits would overflow even the fastest of them.
             shared.crowded = False
             await anyio.lowlevel.checkpoint()
         if not event_class.ephemeral:
@@ -153,9 +155,10 @@ class Bus:
 
     # Request and reply --------------------------------------------------------------------------------------
 
-    def respond(self, request_type: type[Event], handler: Responder) -> None:
+    def respond(self, request_type: type[E], handler: Callable[[E], Awaitable[Event]]) -> None:
         """Register who answers a type of request: exactly one. Raises UsageError for a second."""
-        self._responders.add(request_type, handler)
+        # The registry maps each type to a handler of just that type, which its own type cannot say.
+        self._responders.add(request_type, cast(Responder, handler))
 
     def has_responder(self, request_type: type[Event]) -> bool:
         """Return whether somebody answers this type of request."""

@@ -26,7 +26,8 @@ class Shared:
         self.head = 0
         self.closed = False
         self.accepted: dict[type[Event], bool] = {}
-        """What may be published now, and whether it is ephemeral: nothing before the bus is open and after its end."""
+        """What may be published now, and whether it is ephemeral: nothing before the bus is open and after
+        its end."""
         self.crowded = False
         """A buffer is half full, so the next publisher lets its readers run first."""
         self._progress: anyio.Event | None = None

@@ -31,7 +31,8 @@ class Lifetime:
         self._watchdog_s = watchdog_s
         self._host = Host()
         self._tasks: TaskGroup | None = None
-        self._drain_scope = anyio.CancelScope()
+        self._drain_scope: anyio.CancelScope | None = None
+        self._in_a_hurry = False
         self.at_work = Bell()
 
     async def start(self) -> None:
@@ -40,7 +41,7 @@ class Lifetime:
 
     async def stop(self) -> bool:
         """Drain, close, and return whether the caller was cancelled meanwhile."""
-        return await self._host.finish(hurry=self._drain_scope.cancel)
+        return await self._host.finish(hurry=self._hurry)
 
     def launch(self, inbox: Inbox) -> None:
         """Start the task of a subscriber, now or as soon as the bus is up."""
@@ -83,9 +84,13 @@ class Lifetime:
                 tasks.cancel_scope.cancel()
 
     async def _drain(self) -> None:
-        self._drain_scope.deadline = anyio.current_time() + self._drain_s
-        with self._drain_scope:
+        with anyio.move_on_after(0 if self._in_a_hurry else self._drain_s) as self._drain_scope:
             await self._until_idle()
+
+    def _hurry(self) -> None:
+        self._in_a_hurry = True
+        if self._drain_scope is not None:
+            self._drain_scope.cancel()
 
     async def _close(self) -> None:
         # The subscribers have ended, so nothing can publish any more and what is pending is finite.
@@ -151,6 +156,7 @@ class Lifetime:
         """Wait until nothing is buffered, parked, in a handler or on its way into the journal."""
         journal, inboxes = self._shared.journal, self._fanout.inboxes
         while journal.statistics().pending or not all(inbox.is_idle for inbox in inboxes.values()):
-            # A commit that fails, or that nobody asked for, makes no progress that we hear of: hence the limit.
+            # A commit that fails, or that nobody asked for, makes no progress that we hear of: hence the
+            # limit.
             with anyio.move_on_after(_POLL_S):
                 await self._shared.next_progress()

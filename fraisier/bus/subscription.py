@@ -72,7 +72,7 @@ class Subscription(Inbox):
         self._retries = retries
         self._redact = redact
         self._task: Interruptible | None = None
-        self._scope = anyio.CancelScope(shield=True)
+        self._scope: anyio.CancelScope | None = None
         self._in_handler = False
         self._seen = -1
         self._hung_at = -1
@@ -104,10 +104,10 @@ class Subscription(Inbox):
         """Handle records until `end`. The shield is here, round the subscriber: outer cancellation must not
         reach it."""
         try:
-            with self._scope:
+            with anyio.CancelScope(shield=True) as self._scope:
                 self._task = Interruptible()
                 await self._begin()
-                while True:
+                while not self.ended:
                     if self.buffer:
                         await self._handle_batch()
                     elif self.parked:
@@ -123,7 +123,8 @@ class Subscription(Inbox):
     def end(self) -> None:
         """Stop at once; a record whose handler has not returned is not counted as handled."""
         self.ended = True
-        self._scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
 
     async def _begin(self) -> None:
         """Prepare the position; a live subscriber begins where it was attached."""

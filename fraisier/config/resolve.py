@@ -27,6 +27,11 @@ class Resolver:
         self._redactor = redactor
         self._base_dir = Path(base_dir)
 
+    @property
+    def redactor(self) -> Redactor:
+        """The redactor that knows every value that was put in; for texts that come back from outside."""
+        return self._redactor
+
     def text(self, template: str, names: Mapping[str, str], *, where: str = "") -> str:
         """Return `template` with names and references replaced. `where` is the key that it stands at, for the
         error.

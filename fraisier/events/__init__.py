@@ -3,4 +3,14 @@
 from fraisier.events.codec import Record, decode_body, encode_body, to_public
 from fraisier.events.types import EVENT_TYPES, TYPE_OF, Actor, Event, Holder
 
-__all__ = ["EVENT_TYPES", "TYPE_OF", "Actor", "Event", "Holder", "Record", "decode_body", "encode_body", "to_public"]
+__all__ = [
+    "EVENT_TYPES",
+    "TYPE_OF",
+    "Actor",
+    "Event",
+    "Holder",
+    "Record",
+    "decode_body",
+    "encode_body",
+    "to_public",
+]

@@ -29,17 +29,21 @@ class _Stamp(msgspec.Struct, frozen=True):
 
 _encode = msgspec.json.Encoder().encode
 _decode_stamp = msgspec.json.Decoder(_Stamp).decode
-_decode_event = msgspec.json.Decoder(Union[tuple(EVENT_TYPES.values())]).decode  # type: ignore[var-annotated]  # noqa: UP007
+_decode_event = msgspec.json.Decoder(Union[tuple(EVENT_TYPES.values())]).decode  # noqa: UP007
 
 
 def encode_body(event_id: str, at_us: int, event: Event) -> bytes:
     """Return the exact bytes that are stored and hashed. Raises ValidationError for what cannot be encoded."""
     if event.__class__ not in TYPE_OF:
-        raise ValidationError(f"{type(event).__name__} is not a registered event type", context={"type": str(type(event))})
+        raise ValidationError(
+            f"{type(event).__name__} is not a registered event type", context={"type": str(type(event))}
+        )
     try:
         return b'{"id":"%b","at":%d,%b' % (event_id.encode(), at_us, _encode(event)[1:])
     except (TypeError, ValueError) as error:
-        raise ValidationError(f"the event {TYPE_OF[event.__class__]} cannot be encoded: {error}", cause=error) from error
+        raise ValidationError(
+            f"the event {TYPE_OF[event.__class__]} cannot be encoded: {error}", cause=error
+        ) from error
 
 
 def decode_body(seq: int, body: bytes) -> Record:
@@ -48,7 +52,9 @@ def decode_body(seq: int, body: bytes) -> Record:
         stamp = _decode_stamp(body)
         return Record(seq, stamp.id, stamp.at, _decode_event(body))
     except msgspec.MsgspecError as error:
-        raise ValidationError(f"row {seq} of the journal cannot be read: {error}", context={"seq": seq}, cause=error) from error
+        raise ValidationError(
+            f"row {seq} of the journal cannot be read: {error}", context={"seq": seq}, cause=error
+        ) from error
 
 
 def to_public(record: Record) -> dict[str, Any]:
@@ -57,7 +63,9 @@ def to_public(record: Record) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for name in event.__struct_fields__:
         value = getattr(event, name)
-        data[name] = msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else msgspec.to_builtins(value)
+        data[name] = (
+            msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else msgspec.to_builtins(value)
+        )
     public: dict[str, Any] = {
         "id": record.id,
         "seq": record.seq or None,

@@ -171,7 +171,8 @@ class Examination:
             return self.failed("unreachable", f"{waited}; {self.look_taken.problem}", bad=False)
         if self.disagreement is not None:
             found = self.disagreement
-            return self.failed("wrong_release", f"{waited}; {found.text}", bad=found.proved)
+            reason = "wrong_release" if found.proved else "no_answer"
+            return self.failed(reason, f"{waited}; {found.text}", bad=found.proved)
         heard = self.tally.last.message if self.tally.last else self.look_taken.problem
         message = f"{waited} ({self.tally.summary()}); last answer: {heard or 'none'}"
         if last is None:
@@ -190,8 +191,7 @@ class Examination:
 
     def scrub(self, text: str) -> str:
         """Return text without secret values."""
-        redactor = getattr(self.subject.resolver, "redactor", None)
-        return text if redactor is None else str(redactor.scrub(text))
+        return self.subject.resolver.redactor.scrub(text)
 
     async def _served_by_old(self) -> Disagreement | None:
         ask = getattr(self.subject.provider, "serves_old_release", None)

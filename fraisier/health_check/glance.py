@@ -28,7 +28,8 @@ async def _glance(exam: Examination) -> Verdict:
         return exam.failed("exited", f"{exam.event.target}: {ended}", bad=True)
     found = await exam.disagrees(look)
     if found is not None:
-        return exam.failed("wrong_release", f"{exam.event.target}: {found.text}", bad=found.proved)
+        reason = "wrong_release" if found.proved else "no_answer"
+        return exam.failed(reason, f"{exam.event.target}: {found.text}", bad=found.proved)
     if exam.checker is None:
         return exam.passed("nothing to check" if look.facts.running is None else "the service runs")
     result = await exam.sample()

@@ -97,6 +97,8 @@ class HTTPHealthChecker(Probe):
         try:
             answer = await self._answer()
             self._expectation.judge(answer)
+        except ValueError as error:
+            raise ProbeError(f"{self.describe()}: {error}") from error
         except ProbeFailed as failure:
             raise ProbeFailed(f"{self.describe()}: {failure}", answered=failure.answered) from failure
         except ProbeError as failure:
@@ -104,6 +106,8 @@ class HTTPHealthChecker(Probe):
         return f"{self.describe()}: status {answer.status}"
 
     async def _answer(self) -> Answer:
+        if urlsplit(self.url).scheme not in ("http", "https"):
+            raise ProbeError("only http and https can be asked")
         if self._fetch is not None:
             return await self._fetch(self._request)
         if self._client is not None:

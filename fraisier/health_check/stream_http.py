@@ -20,8 +20,8 @@ HEAD_MAX = 64 * 1024
 async def fetch_over(connect: Connect, request: Request) -> Answer:
     """Send a request through `connect` and return the answer. Redirects are not followed."""
     parts = urlsplit(request.url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ProbeError(f"only http and https can be asked, not {parts.scheme or 'nothing'}")
+    if not parts.hostname:
+        raise ProbeError("there is no host in the URL")
     stream = await connect(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
     try:
         if parts.scheme == "https":

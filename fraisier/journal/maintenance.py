@@ -96,10 +96,6 @@ async def restore(path: Path, source: Path, *, clock: Clock, force: bool = False
 
 
 async def _run(path: Path, job: Callable[[sqlite3.Connection], T], *, read_only: bool) -> T:
-    if not path.exists():
-        raise DatabaseConnectionError(
-            f"there is no store {path}", context={"path": str(path)}, recoverable=False
-        )
     try:
         return await run_once(path, job, read_only=read_only)
     except sqlite3.DatabaseError as error:

@@ -21,7 +21,7 @@ from fraisier.journal.fold import (
     outline,
     snapshot,
 )
-from fraisier.journal.reading import ambiguous, checked, fold_error
+from fraisier.journal.reading import ambiguous, checked, fold_error, no_such_row
 from fraisier.journal.walk import ChainRow, Link, walk
 
 replace = msgspec.structs.replace
@@ -139,6 +139,12 @@ class MemoryJournal:
         if deployment_id:
             chosen = [record for record in chosen if record.event.deployment_id == deployment_id]
         return chosen[:limit]
+
+    async def hash_at(self, seq: int) -> str:
+        """Return the chain hash of one row, in hex. Raises NotFoundError."""
+        if not 0 < seq <= len(self._rows):
+            raise no_such_row(seq)
+        return self._rows[seq - 1].hash.hex()
 
     async def deployment(self, deployment_id: str) -> DeploymentState | None:
         """Return a deployment by its id or the beginning of it. Raises NotFoundError when several begin so."""

@@ -8,7 +8,7 @@ from fraisier.events import Record, decode_body
 from fraisier.journal import rows
 from fraisier.journal.base import DeadLetter
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
-from fraisier.journal.reading import ambiguous
+from fraisier.journal.reading import ambiguous, no_such_row
 
 _READ = "select seq, body from journal where seq > ? and seq <= ? and body is not null order by seq limit ?"
 _READ_ONE = """select seq, body from journal where deployment_id = ? and deployment_id <> '' and seq > ? and seq <= ?
@@ -39,6 +39,15 @@ def read(
     else:
         found = connection.execute(_READ, (after, end, limit)).fetchall()
     return [decode_body(seq, body) for seq, body in found]
+
+
+def hash_at(connection: sqlite3.Connection, seq: int) -> str:
+    """Return the chain hash of a row. Raises NotFoundError."""
+    row = connection.execute("select hash from journal where seq = ?", (seq,)).fetchone()
+    if row is None:
+        raise no_such_row(seq)
+    found: bytes = row[0]
+    return found.hex()
 
 
 def deployment(connection: sqlite3.Connection, deployment_id: str) -> DeploymentState | None:

@@ -28,6 +28,11 @@ def fold_error(error: BaseException) -> BaseException:
     return error
 
 
+def no_such_row(seq: int) -> NotFoundError:
+    """Return the error for a seq that the log does not have."""
+    return NotFoundError(f"the journal has no row {seq}", context={"seq": seq})
+
+
 def ambiguous(beginning: str) -> NotFoundError:
     """Return the error for the beginning of an id that several deployments share."""
     return NotFoundError(

@@ -350,6 +350,10 @@ class SqliteJournal:
             lambda connection: queries.read(connection, after, upto, deployment_id, limit)
         )
 
+    async def hash_at(self, seq: int) -> str:
+        """Return the chain hash of one row, in hex. Raises NotFoundError."""
+        return await self._read(lambda connection: queries.hash_at(connection, seq))
+
     async def deployment(self, deployment_id: str) -> DeploymentState | None:
         """Return a deployment with plan, targets and steps by its id or the beginning of it. Raises NotFoundError."""
         return await self._read(lambda connection: queries.deployment(connection, deployment_id))

@@ -77,7 +77,7 @@ def _redacted(
         level=record.levelname,
         logger=record.name,
         message=_shorten(redactor.scrub(_message(record, redactor)), message_chars_max),
-        context=_plain_keys(redactor.scrub_object(fields)),
+        context=redactor.scrub_object({str(key): _plain(value) for key, value in fields.items()}),
         exception=_shorten(redactor.scrub(exception), _EXCEPTION_CHARS_MAX) if exception else None,
     )
 
@@ -112,13 +112,17 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
 
 
-def _plain_keys(value: Any) -> Any:
-    """JSON knows only text as a key; a log line is never refused for that."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain_keys(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_keys(item) for item in value]
-    return value
+def _plain(value: Any) -> Any:
+    """Return what JSON knows, before the redaction, which must see what an object has inside.
+
+    A log line is never refused: what has no such form becomes its text.
+    """
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=str)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        if isinstance(value, Mapping):
+            return {str(key): str(item) for key, item in value.items()}
+        return str(value)
 
 
 def _shorten(text: str, chars_max: int) -> str:

@@ -7,6 +7,7 @@ import importlib
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 from fraisier.errors import ConfigurationError
@@ -20,6 +21,14 @@ _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 class _Handler(logging.StreamHandler[TextIO]):
     """Our handler, told from those of others by its class."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is stdlib's
+        """Say that a line was lost, and why; stdlib would print its arguments, which nobody has redacted."""
+        failure = sys.exc_info()[0]
+        with suppress(OSError, ValueError):
+            self.stream.write(
+                f"a log line of {record.name} was lost: {failure.__name__ if failure else 'error'}\n"
+            )
 
 
 def setup_structured_logging(

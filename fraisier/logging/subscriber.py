@@ -8,6 +8,7 @@ from typing import Any
 from fraisier.events import TYPE_OF, Record, to_public
 from fraisier.events import types as ev
 from fraisier.logging.context import ContextualLogger
+from fraisier.redaction import Redactor
 
 _TOO_LONG = frozenset({"plan", "request"})
 """Fields that `fraisier show` is for."""
@@ -72,20 +73,24 @@ def level_of(event: ev.Event) -> int:
 class LoggingSubscriber:
     """Logs bus records through the logger `fraisier.events`: the type is the message, the rest its fields.
 
-    Subscribe `handle` to `patterns`. Set-up is not done here: see `setup_structured_logging`.
+    Subscribe it to `patterns`. Set-up is not done here: see `setup_structured_logging`.
     """
 
     name = "logging"
     patterns = ("*",)
 
-    def __init__(self, logger: ContextualLogger | None = None) -> None:
+    def __init__(self, logger: ContextualLogger | None = None, *, redactor: Redactor | None = None) -> None:
         self._logger = logger or ContextualLogger("fraisier.events")
+        self._redactor = redactor
 
-    async def handle(self, record: Record) -> None:
+    async def __call__(self, record: Record) -> None:
         """Log one event."""
         level = level_of(record.event)
         if self._logger.is_enabled_for(level):
-            self._logger.log(level, TYPE_OF[record.event.__class__], **_fields(record))
+            fields = _fields(record)
+            if self._redactor is not None:
+                fields = self._redactor.scrub_object(fields)
+            self._logger.log(level, TYPE_OF[record.event.__class__], **fields)
 
 
 def _fields(record: Record) -> dict[str, Any]:

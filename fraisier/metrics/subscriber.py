@@ -42,7 +42,7 @@ class _Run(msgspec.Struct):
 
 
 class MetricsSubscriber:
-    """Feeds a recorder. Subscribe `handle` to `patterns`; `from_records` replays what a journal holds.
+    """Feeds a recorder. Subscribe it to `patterns`; `from_records` replays what a journal holds.
 
     `find` is asked about deployments that were requested before this subscriber was attached.
     """
@@ -67,7 +67,7 @@ class MetricsSubscriber:
         self._find = find
         self._runs: dict[str, _Run] = {}
 
-    async def handle(self, record: Record) -> None:
+    async def __call__(self, record: Record) -> None:
         """Record one event from the bus."""
         deployment_id = record.event.deployment_id
         if self._find is not None and deployment_id and deployment_id not in self._runs:

@@ -8,22 +8,23 @@ from typing import Any
 import anyio
 import msgspec
 
-from fraisier.config.schema import Environment, Fraise, Target
-from fraisier.errors import ConfigurationError, DeploymentError, DeploymentLockError, FraisierError, UsageError
-from fraisier.events import Event
+from fraisier.config.schema import Target
+from fraisier.errors import (
+    DeploymentError,
+    FraisierError,
+    UsageError,
+)
 from fraisier.events import types as ev
-from fraisier.journal.fold import DeploymentState, Tables
-from fraisier.providers.base import Artifact, Provider, TargetContext
+from fraisier.providers.base import Artifact, Provider
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.life import Life
 from fraisier.rollout.plan import Plan, Seen, encode_plan, make_plan
 from fraisier.rollout.request import DeployRequest, select, suggestion
 from fraisier.rollout.restore import to_restore
-from fraisier.rollout.result import DeploymentResult, result_of
+from fraisier.rollout.result import DeploymentResult
 from fraisier.rollout.rollback import Rollbacks
 from fraisier.rollout.runner import Runner, Verdict, reason_of
-from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.steps import StepRunner
 from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.strategies import STRATEGIES
@@ -51,7 +52,9 @@ class Deployer(Life):
         self._request = request
         self._targets: tuple[Target, ...] = select(self._settings.targets, request.limit, request.exclude)
         if request.strategy and request.strategy not in STRATEGIES:
-            raise UsageError(f"unknown strategy {request.strategy!r}{suggestion(request.strategy, list(STRATEGIES))}")
+            raise UsageError(
+                f"unknown strategy {request.strategy!r}{suggestion(request.strategy, list(STRATEGIES))}"
+            )
 
     # looking without acting
 
@@ -100,7 +103,8 @@ class Deployer(Life):
             seen = await self._look(provider)
         if scope.cancelled_caught:
             raise DeploymentError(
-                f"the source and the targets did not answer within {self._settings.timeout_s:g} s", code="TIMEOUT"
+                f"the source and the targets did not answer within {self._settings.timeout_s:g} s",
+                code="TIMEOUT",
             )
         targets = self._targets
         lost = [target.name for target in targets if seen[target.name].unreachable]
@@ -127,11 +131,15 @@ class Deployer(Life):
         return plan
 
     async def _carry_out(self, plan: Plan, lease: Lease, provider: Provider) -> None:
-        await self._say(ev.DeploymentStarted(**self._about(), version=plan.version, targets=len(plan.changes)))
+        await self._say(
+            ev.DeploymentStarted(**self._about(), version=plan.version, targets=len(plan.changes))
+        )
         for target in plan.targets:
             if target.action == "unchanged":
                 await self._say(
-                    ev.TargetUnchanged(**self._about(), target=target.name, release=target.release, version=target.version)
+                    ev.TargetUnchanged(
+                        **self._about(), target=target.name, release=target.release, version=target.version
+                    )
                 )
         skipped = [target.name for target in plan.targets if target.action == "skip"]
         if not plan.changes and not skipped:
@@ -146,7 +154,9 @@ class Deployer(Life):
         capacity = Capacity(plan.max_unavailable, plan.down, new)
 
         async def restore_one(target: Any, reason: str) -> bool:
-            return await rollbacks.undo(plan, self._state, [target.name], capacity, reason=reason, whole=False)
+            return await rollbacks.undo(
+                plan, self._state, [target.name], capacity, reason=reason, whole=False
+            )
 
         steps = StepRunner(
             plan,
@@ -194,12 +204,16 @@ class Deployer(Life):
         )
         action = decided.action if isinstance(decided, ev.RecoveryDecided) else "stop"
         if action == "hold":
-            await self._say(ev.DeploymentPaused(**self._about(), reason=verdict.reason, detail=verdict.detail))
+            await self._say(
+                ev.DeploymentPaused(**self._about(), reason=verdict.reason, detail=verdict.detail)
+            )
             return
         if action != "rollback":
             await self._end_failed("failed", verdict.reason, verdict.detail)
             return
-        back = not names or await rollbacks.undo(plan, self._state, names, capacity, reason=verdict.reason, whole=True)
+        back = not names or await rollbacks.undo(
+            plan, self._state, names, capacity, reason=verdict.reason, whole=True
+        )
         if not back:
             left = ", ".join(to_restore(self._state))
             await self._say(
@@ -228,7 +242,11 @@ class Deployer(Life):
         return await provider.resolve(self._settings, self._request.version)
 
     async def _plan(
-        self, artifact: Artifact, seen: Mapping[str, Seen], targets: Sequence[Target], skip: Sequence[str] = ()
+        self,
+        artifact: Artifact,
+        seen: Mapping[str, Seen],
+        targets: Sequence[Target],
+        skip: Sequence[str] = (),
     ) -> Plan:
         return make_plan(
             deployment_id=self.deployment_id,

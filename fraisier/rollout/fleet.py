@@ -12,12 +12,12 @@ from anyio.streams.memory import MemoryObjectSendStream
 from fraisier.errors import FraisierError, ResponderError
 from fraisier.events import Actor
 from fraisier.events import types as ev
+from fraisier.journal.fold import Tables
 from fraisier.providers.base import Action, Provider, TargetContext
 from fraisier.rollout.look import Look
 from fraisier.rollout.request import find_environment, select
 from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.world import World
-from fraisier.journal.fold import Tables
 
 _CONTROL_S = 120.0
 _PROBE_S = 60.0
@@ -33,7 +33,9 @@ class Fleet:
         self._fraise = found.name
         self._environment = environment
 
-    async def control(self, action: Action, *, limit: Sequence[str], actor: Actor) -> dict[str, FraisierError | None]:
+    async def control(
+        self, action: Action, *, limit: Sequence[str], actor: Actor
+    ) -> dict[str, FraisierError | None]:
         """Do `action` on the chosen targets side by side, under the lease; return each one's error, or None.
 
         Raises DeploymentLockError while a deployment runs."""
@@ -47,7 +49,9 @@ class Fleet:
 
             async def one(context: TargetContext) -> None:
                 async with limiter:
-                    outcome[context.target.name] = await self._control_one(scribe, provider, action, context, actor)
+                    outcome[context.target.name] = await self._control_one(
+                        scribe, provider, action, context, actor
+                    )
 
             async def everywhere() -> None:
                 async with anyio.create_task_group() as group:
@@ -64,14 +68,23 @@ class Fleet:
     async def _control_one(
         self, scribe: Scribe, provider: Provider, action: Action, context: TargetContext, actor: Actor
     ) -> FraisierError | None:
-        about: dict[str, Any] = {"fraise": self._fraise, "environment": self._environment, "target": context.target.name, "action": action}
+        about: dict[str, Any] = {
+            "fraise": self._fraise,
+            "environment": self._environment,
+            "target": context.target.name,
+            "action": action,
+        }
         await scribe.say(ev.ServiceRequested(**about, actor=actor))
         started = anyio.current_time()
         try:
             with anyio.fail_after(_CONTROL_S):
                 await provider.control(action, context)
         except (FraisierError, TimeoutError) as failure:
-            error = failure if isinstance(failure, FraisierError) else FraisierError(f"no end within {_CONTROL_S:g} s")
+            error = (
+                failure
+                if isinstance(failure, FraisierError)
+                else FraisierError(f"no end within {_CONTROL_S:g} s")
+            )
             took = round(anyio.current_time() - started, 6)
             message = self._world.redactor.scrub(error.message)
             await scribe.say(ev.ServiceFailed(**about, code=error.code, message=message, duration_s=took))
@@ -165,7 +178,9 @@ class Fleet:
         try:
             async with anyio.create_task_group() as group, receive:
                 for context in chosen:
-                    group.start_soon(one, context, send.clone(), name=f"logs:{self._fraise}@{context.target.name}")
+                    group.start_soon(
+                        one, context, send.clone(), name=f"logs:{self._fraise}@{context.target.name}"
+                    )
                 send.close()
                 yield receive
                 group.cancel_scope.cancel()

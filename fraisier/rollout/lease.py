@@ -31,7 +31,14 @@ class Leases:
     """Takes leases for this process."""
 
     def __init__(
-        self, bus: Bus, journal: Journal, *, clock: Clock, processes: ProcessTable, settings: LeaseSettings, owner: str
+        self,
+        bus: Bus,
+        journal: Journal,
+        *,
+        clock: Clock,
+        processes: ProcessTable,
+        settings: LeaseSettings,
+        owner: str,
     ) -> None:
         self._bus = bus
         self._journal = journal
@@ -84,8 +91,15 @@ class Leases:
         """Return the error that says who holds the lease and since when."""
         who, since = lease.holder, rfc3339(lease.acquired_us)
         return DeploymentLockError(
-            f"{lease.fraise} in {lease.environment} is being deployed by {who.owner} (host {who.host}, pid {who.pid}) since {since}",
-            context={"holder": who.owner, "host": who.host, "pid": who.pid, "since": since, "deployment_id": lease.deployment_id},
+            f"{lease.fraise} in {lease.environment} is being deployed by {who.owner} "
+            f"(host {who.host}, pid {who.pid}) since {since}",
+            context={
+                "holder": who.owner,
+                "host": who.host,
+                "pid": who.pid,
+                "since": since,
+                "deployment_id": lease.deployment_id,
+            },
             hint=f"wait with --lock-wait 10m, or look at `fraisier show {lease.deployment_id}`",
         )
 
@@ -128,7 +142,11 @@ class Lease:
 
         await leases._bus.publish(
             ev.LeaseAcquired(
-                **self._about, epoch=self.epoch, holder=leases.me, expires_at=self._expiry_us(), took_over=took_over
+                **self._about,
+                epoch=self.epoch,
+                holder=leases.me,
+                expires_at=self._expiry_us(),
+                took_over=took_over,
             ),
             guard=check,
         )
@@ -136,7 +154,9 @@ class Lease:
     async def release(self) -> None:
         """Give the lease back; one that is no longer ours is left alone."""
         try:
-            await self._leases._bus.publish(ev.LeaseReleased(**self._about, epoch=self.epoch), guard=self.guard)
+            await self._leases._bus.publish(
+                ev.LeaseReleased(**self._about, epoch=self.epoch), guard=self.guard
+            )
         except GuardRefusedError:
             return
 
@@ -155,7 +175,9 @@ class Lease:
             group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
-            group.start_soon(self._heartbeat, group.cancel_scope, name=f"lease:{self.fraise}@{self.environment}")
+            group.start_soon(
+                self._heartbeat, group.cancel_scope, name=f"lease:{self.fraise}@{self.environment}"
+            )
             await run()
         if outcome:
             return outcome[0]
@@ -168,11 +190,14 @@ class Lease:
             await anyio.sleep(self._leases._settings.heartbeat_s)
             try:
                 await self._leases._bus.publish(
-                    ev.LeaseRenewed(**self._about, epoch=self.epoch, expires_at=self._expiry_us()), guard=self.guard
+                    ev.LeaseRenewed(**self._about, epoch=self.epoch, expires_at=self._expiry_us()),
+                    guard=self.guard,
                 )
             except GuardRefusedError as error:
                 self.lost = error.message
-                await self._leases._bus.publish(ev.LeaseLost(**self._about, epoch=self.epoch, detail=error.message))
+                await self._leases._bus.publish(
+                    ev.LeaseLost(**self._about, epoch=self.epoch, detail=error.message)
+                )
                 scope.cancel()
                 return
 

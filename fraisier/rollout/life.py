@@ -9,7 +9,13 @@ from typing import Any
 import anyio
 
 from fraisier.config.schema import Environment, Fraise, Target
-from fraisier.errors import ConfigurationError, DeploymentLockError, FraisierError, GuardRefusedError, LeaseLostError
+from fraisier.errors import (
+    ConfigurationError,
+    DeploymentLockError,
+    FraisierError,
+    GuardRefusedError,
+    LeaseLostError,
+)
 from fraisier.events import Actor, Event
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, Tables
@@ -106,7 +112,9 @@ class Life(ABC):
     async def _settle_unfinished(self, *, force: bool) -> str:
         """Give deployments that a dead holder left behind their terminal row; return why that may not be done."""
         journal = self._world.journal
-        for old in await journal.deployments(fraise=self._fraise.name, environment=self._environment, limit=50):
+        for old in await journal.deployments(
+            fraise=self._fraise.name, environment=self._environment, limit=50
+        ):
             if old.id == self.deployment_id or old.is_terminal:
                 continue
             if old.state == "needs_attention" and not force:
@@ -125,7 +133,9 @@ class Life(ABC):
         return ""
 
     async def _look(self, provider: Provider) -> dict[str, Seen]:
-        look = Look(self._world.bus, provider, self.deployment_id, max_parallel=self._settings.rollout.max_parallel)
+        look = Look(
+            self._world.bus, provider, self.deployment_id, max_parallel=self._settings.rollout.max_parallel
+        )
         return await look.at(self._contexts())
 
     # what is written
@@ -146,13 +156,17 @@ class Life(ABC):
         if outcome in _REDUCED_TO_NAME:
             self._scribe.guard = None  # the lease is another's; this row changes nothing that it protects
         await self._say(
-            ev.DeploymentFailed(**self._about(), outcome=outcome, reason=reason, detail=detail, duration_s=self._took_s())
+            ev.DeploymentFailed(
+                **self._about(), outcome=outcome, reason=reason, detail=detail, duration_s=self._took_s()
+            )
         )
 
     async def _interrupted(self, reason: str, detail: str) -> None:
         if not self._state.outcome:
             await self._say(
-                ev.DeploymentInterrupted(**self._about(), reason=reason, detail=detail, duration_s=self._took_s())
+                ev.DeploymentInterrupted(
+                    **self._about(), reason=reason, detail=detail, duration_s=self._took_s()
+                )
             )
 
     async def _say(self, event: Event) -> None:
@@ -172,7 +186,11 @@ class Life(ABC):
         return TargetContext(self._fraise.name, self._environment, target, self._settings)
 
     def _about(self) -> dict[str, Any]:
-        return {"deployment_id": self.deployment_id, "fraise": self._fraise.name, "environment": self._environment}
+        return {
+            "deployment_id": self.deployment_id,
+            "fraise": self._fraise.name,
+            "environment": self._environment,
+        }
 
     def _safe(self, error: FraisierError) -> str:
         return self._world.redactor.scrub(error.message)

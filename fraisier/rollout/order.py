@@ -33,7 +33,9 @@ def needed(config: Config, fraise: str, among: Sequence[str]) -> set[str]:
     return found
 
 
-async def deploy_in_order(config: Config, requests: Sequence[DeployRequest], *, run: Run, skip: Skip) -> list[DeploymentResult]:
+async def deploy_in_order(
+    config: Config, requests: Sequence[DeployRequest], *, run: Run, skip: Skip
+) -> list[DeploymentResult]:
     """Run the requests and return the results in the order in which they ended."""
     names = [request.fraise for request in requests]
     ended = {name: anyio.Event() for name in names}

@@ -87,7 +87,12 @@ class Seen(msgspec.Struct, frozen=True):
     @property
     def serves(self) -> bool:
         """Whether the target does its work now, as far as can be seen."""
-        return not self.unreachable and bool(self.facts.release) and self.facts.running is not False and self.healthy is not False
+        return (
+            not self.unreachable
+            and bool(self.facts.release)
+            and self.facts.running is not False
+            and self.healthy is not False
+        )
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -99,7 +104,15 @@ class Recorded(msgspec.Struct, frozen=True):
 
 def settings_digest(settings: Environment, target: Target) -> str:
     """Return the SHA-256, in hex, of all that makes the same version a different release on this target."""
-    parts = (settings.build, settings.build_on, settings.env, settings.shared, settings.service, settings.migrate, target)
+    parts = (
+        settings.build,
+        settings.build_on,
+        settings.env,
+        settings.shared,
+        settings.service,
+        settings.migrate,
+        target,
+    )
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 
@@ -184,7 +197,9 @@ def make_plan(
     force: bool = False,
     skip: Sequence[str] = (),
 ) -> Plan:
-    """Return the plan that brings `artifact` to `targets`, less those in `skip`. Raises DeploymentError (CAPACITY) when too many are down."""
+    """Return the plan that brings `artifact` to `targets`, less those in `skip`.
+
+    Raises DeploymentError (CAPACITY) when too many are down."""
     strategy = strategy or settings.rollout.strategy
     release = release_id(at_us, artifact.version, deployment_id)
     planned: list[PlanTarget] = []
@@ -206,7 +221,11 @@ def make_plan(
         )
         if target.name in skip:
             base = msgspec.structs.replace(base, action="skip", release="")
-        elif not force and place is not None and is_unchanged(target.name, artifact.version, digest, recorded, look):
+        elif (
+            not force
+            and place is not None
+            and is_unchanged(target.name, artifact.version, digest, recorded, look)
+        ):
             base = msgspec.structs.replace(base, action="unchanged", release=place.release)
         planned.append(base)
     changing = [target.name for target in planned if target.action == "update"]
@@ -254,7 +273,8 @@ def _check_capacity(changing: Sequence[str], down: Sequence[str], limit: int) ->
         return
     names = ", ".join(down)
     raise DeploymentError(
-        f"{len(down)} of the targets are down already ({names}) and max_unavailable is {limit}: changing more would leave too few",
+        f"{len(down)} of the targets are down already ({names}) and max_unavailable is {limit}: "
+        "changing more would leave too few",
         code="CAPACITY",
         context={"down": list(down), "max_unavailable": limit},
         hint=f"repair them first with --limit {','.join(down)}, or raise rollout.max_unavailable",

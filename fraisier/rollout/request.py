@@ -67,12 +67,15 @@ def find_environment(config: Config, fraise: str, environment: str) -> tuple[Fra
     """Return the fraise and its environment. Raises UsageError, with the nearest name, when there is none."""
     found = config.fraises.get(fraise)
     if found is None:
-        raise UsageError(f"there is no fraise {fraise!r}{suggestion(fraise, list(config.fraises))}", code="NOT_FOUND")
+        raise UsageError(
+            f"there is no fraise {fraise!r}{suggestion(fraise, list(config.fraises))}", code="NOT_FOUND"
+        )
     settings = found.environments.get(environment)
     if settings is None:
         known = list(found.environments)
         raise UsageError(
-            f"fraise {fraise!r} has no environment {environment!r}{suggestion(environment, known)}", code="NOT_FOUND"
+            f"fraise {fraise!r} has no environment {environment!r}{suggestion(environment, known)}",
+            code="NOT_FOUND",
         )
     return found, settings
 
@@ -83,7 +86,9 @@ def select(targets: Sequence[Target], limit: Sequence[str], exclude: Sequence[st
     for option, globs in (("--limit", limit), ("--exclude", exclude)):
         for glob in globs:
             if not any(fnmatchcase(name, glob) for name in names):
-                raise UsageError(f"{option} {glob}: no target matches{suggestion(glob, names)}", context={"option": option})
+                raise UsageError(
+                    f"{option} {glob}: no target matches{suggestion(glob, names)}", context={"option": option}
+                )
     chosen = tuple(
         target
         for target in targets

@@ -107,4 +107,6 @@ def restore_plan(
 def to_restore(state: DeploymentState) -> list[str]:
     """Return the targets that a rollback must put back: every one with an intent of a changing step, less those already
     back. A migration alone changes no target's process, so it counts only when it was undone or done."""
-    return [name for name, target in state.targets.items() if target.begun and target.outcome != "rolled_back"]
+    return [
+        name for name, target in state.targets.items() if target.begun and target.outcome != "rolled_back"
+    ]

@@ -8,7 +8,12 @@ from fraisier.journal.fold import Release
 
 
 def kept(
-    releases: Sequence[Release], *, keep_releases: int, keep_failed: int, always: Iterable[str], new_good: str = ""
+    releases: Sequence[Release],
+    *,
+    keep_releases: int,
+    keep_failed: int,
+    always: Iterable[str],
+    new_good: str = "",
 ) -> tuple[str, ...]:
     """Return the names to keep: `always` (current, last good, way back), the newest good ones, and failed ones to look at.
 

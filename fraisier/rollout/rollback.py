@@ -41,7 +41,9 @@ class Rollbacks:
             if planned.name not in names:
                 continue
             release = recorded.releases.get((planned.name, planned.previous_release))
-            way = WayBack(target=planned.target, release=planned.previous_release, version=planned.previous_version)
+            way = WayBack(
+                target=planned.target, release=planned.previous_release, version=planned.previous_version
+            )
             if release is not None and release.deployment_id:
                 if release.deployment_id not in plans:
                     made_by = await self._world.journal.deployment(release.deployment_id)
@@ -54,14 +56,26 @@ class Rollbacks:
         return ways
 
     async def undo(
-        self, parent: Plan, state: DeploymentState, names: Sequence[str], capacity: Capacity, *, reason: str, whole: bool
+        self,
+        parent: Plan,
+        state: DeploymentState,
+        names: Sequence[str],
+        capacity: Capacity,
+        *,
+        reason: str,
+        whole: bool,
     ) -> bool:
         """Put `names` back under a linked deployment and return whether every one of them is back."""
         child_id = self._world.ids.deployment()
         ways = await self.ways_back(parent, names)
         contexts = [_context(parent, ways[name]) for name in names]
         started = anyio.current_time()
-        linked: dict[str, Any] = {**about(state), "child_id": child_id, "provider": parent.provider, "reason": reason}
+        linked: dict[str, Any] = {
+            **about(state),
+            "child_id": child_id,
+            "provider": parent.provider,
+            "reason": reason,
+        }
         await self._scribe.say(ev.RollbackStarted(**linked, whole=whole, targets=tuple(names)))
         with self._world.subjects.known(child_id, self._provider, contexts):
             look = Look(
@@ -79,9 +93,15 @@ class Rollbacks:
             await self._scribe.say(ev.RollbackSucceeded(**linked, duration_s=took))
         return not failed
 
-    async def _run(self, plan: Plan, parent: DeploymentState, capacity: Capacity) -> tuple[list[str], dict[str, FraisierError]]:
+    async def _run(
+        self, plan: Plan, parent: DeploymentState, capacity: Capacity
+    ) -> tuple[list[str], dict[str, FraisierError]]:
         """Run a rollback plan as a deployment of its own; return who is back, and the errors of who is not."""
-        child: dict[str, Any] = {"deployment_id": plan.deployment_id, "fraise": plan.fraise, "environment": plan.environment}
+        child: dict[str, Any] = {
+            "deployment_id": plan.deployment_id,
+            "fraise": plan.fraise,
+            "environment": plan.environment,
+        }
         await self._scribe.say(
             ev.DeploymentRequested(
                 **child,
@@ -102,7 +122,11 @@ class Rollbacks:
 
     async def run_plan(self, plan: Plan, capacity: Capacity) -> tuple[Verdict, Runner]:
         """Announce a rollback plan and walk it. A stop that a person asked for does not reach it."""
-        child: dict[str, Any] = {"deployment_id": plan.deployment_id, "fraise": plan.fraise, "environment": plan.environment}
+        child: dict[str, Any] = {
+            "deployment_id": plan.deployment_id,
+            "fraise": plan.fraise,
+            "environment": plan.environment,
+        }
         await self._scribe.say(
             ev.DeploymentPlanned(
                 **child,
@@ -121,22 +145,32 @@ class Rollbacks:
             stop=StopSignal(),
             epoch=self._epoch,
         )
-        runner = Runner(steps, capacity=capacity, releases=await self._world.releases(plan.fraise, plan.environment))
+        runner = Runner(
+            steps, capacity=capacity, releases=await self._world.releases(plan.fraise, plan.environment)
+        )
         settings = plan.settings
         verdict = await runner.run(settings.rollback_timeout_s or settings.timeout_s)
         return verdict, runner
 
     async def end(self, plan: Plan, verdict: Verdict, failed: Sequence[str]) -> None:
         """Write the terminal row of a rollback."""
-        child: dict[str, Any] = {"deployment_id": plan.deployment_id, "fraise": plan.fraise, "environment": plan.environment}
+        child: dict[str, Any] = {
+            "deployment_id": plan.deployment_id,
+            "fraise": plan.fraise,
+            "environment": plan.environment,
+        }
         if failed:
             await self._scribe.say(
                 ev.DeploymentNeedsAttention(
-                    **child, reason="rollback_failed", detail=f"not back: {', '.join(failed)}: {verdict.detail}"
+                    **child,
+                    reason="rollback_failed",
+                    detail=f"not back: {', '.join(failed)}: {verdict.detail}",
                 )
             )
         else:
-            await self._scribe.say(ev.DeploymentSucceeded(**child, reason="rolled_back" if plan.rollback_of else ""))
+            await self._scribe.say(
+                ev.DeploymentSucceeded(**child, reason="rolled_back" if plan.rollback_of else "")
+            )
 
     async def _tell_parent(self, plan: Plan, state: DeploymentState, done: Sequence[str]) -> None:
         for target in plan.changes:

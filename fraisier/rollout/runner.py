@@ -92,7 +92,9 @@ class Runner:
         failed = [target for target in self.plan.changes if target.name in self.errors]
         skipped = self._skipped | {target.name for target in self.plan.targets if target.action == "skip"}
         if failed or skipped:
-            return Verdict("partial", "partial", self._first_error() or f"not reached: {', '.join(sorted(skipped))}")
+            return Verdict(
+                "partial", "partial", self._first_error() or f"not reached: {', '.join(sorted(skipped))}"
+            )
         return Verdict("done")
 
     # prepare phase
@@ -105,14 +107,20 @@ class Runner:
         unreachable = {n: e for n, e in self.errors.items() if isinstance(e, ProviderConnectionError)}
         if len(unreachable) == len(self.errors):
             for name, error in unreachable.items():
-                await self.scribe.say(ev.TargetUnreachable(**self._about(name), reason=reason_of(error), detail=error.message))
-            if self.plan.settings.rollout.on_unreachable == "skip" and len(unreachable) < len(self.plan.changes):
+                await self.scribe.say(
+                    ev.TargetUnreachable(**self._about(name), reason=reason_of(error), detail=error.message)
+                )
+            if self.plan.settings.rollout.on_unreachable == "skip" and len(unreachable) < len(
+                self.plan.changes
+            ):
                 self._skipped |= set(unreachable)
                 self.errors.clear()
                 return
         await self._discard_staged()
         kind = "unreachable" if len(unreachable) == len(self.errors) else "prepare"
-        raise Halt(Verdict(kind, "unreachable" if kind == "unreachable" else "prepare_failed", self._first_error()))
+        raise Halt(
+            Verdict(kind, "unreachable" if kind == "unreachable" else "prepare_failed", self._first_error())
+        )
 
     async def _prepare_one(self, target: PlanTarget) -> None:
         step = ""
@@ -159,7 +167,9 @@ class Runner:
         progress_s = self.plan.settings.rollout.progress_deadline_s
         with anyio.CancelScope(deadline=anyio.current_time() + progress_s) as self._walk:
             for number, names in enumerate(self.plan.waves, 1):
-                await self._wave(number, [t for t in self.plan.changes if t.name in names and not self._left_out(t)])
+                await self._wave(
+                    number, [t for t in self.plan.changes if t.name in names and not self._left_out(t)]
+                )
         if self._walk.cancelled_caught:
             raise Halt(await self._out_of_time("progress_deadline", progress_s))
 
@@ -173,7 +183,11 @@ class Runner:
             await self.scribe.say(ev.WaveFailed(**self._about(), wave=number, failed=failed))
             error = self.errors[failed[0]] if failed else next(iter(self.errors.values()))
             raise Halt(Verdict("changed", reason_of(error), self._first_error()))
-        pause_s = self.plan.settings.rollout.pause_s if number < len(self.plan.waves) and not self._rollback else 0.0
+        pause_s = (
+            self.plan.settings.rollout.pause_s
+            if number < len(self.plan.waves) and not self._rollback
+            else 0.0
+        )
         await self.scribe.say(ev.WaveSucceeded(**self._about(), wave=number, pause_s=pause_s))
         if pause_s:
             self._walk.deadline += pause_s
@@ -228,7 +242,9 @@ class Runner:
         bad = bool(error.context.get("bad")) and step in ("verify", "bake")
         if isinstance(error, ProviderConnectionError):
             await self.scribe.say(
-                ev.TargetUnreachable(**self._about(target.name), reason=reason_of(error), detail=self.steps.safe(error))
+                ev.TargetUnreachable(
+                    **self._about(target.name), reason=reason_of(error), detail=self.steps.safe(error)
+                )
             )
         else:
             await self._say_failed(target, step, error, bad=bad)
@@ -314,7 +330,9 @@ class Runner:
             self.capacity.lost(name)
             target = next(t for t in self.plan.targets if t.name == name)
             await self._say_failed(target, state.step, error, bad=False)
-        what = ", ".join(waiting[:5]) or f"capacity: {', '.join(sorted(self.capacity.away)) or 'nothing'} away"
+        what = (
+            ", ".join(waiting[:5]) or f"capacity: {', '.join(sorted(self.capacity.away)) or 'nothing'} away"
+        )
         detail = f"{reason} of {limit_s:g} s passed while waiting for {what} (at {now_s:.0f} s of this process's clock)"
         changed = any(state.begun for state in self.steps.state.targets.values())
         if not changed:
@@ -328,7 +346,9 @@ class Runner:
     ) -> None:
         async with anyio.create_task_group() as group:
             for target in targets:
-                group.start_soon(self._isolated, target, work, name=f"{what}:{self.plan.fraise}@{target.name}")
+                group.start_soon(
+                    self._isolated, target, work, name=f"{what}:{self.plan.fraise}@{target.name}"
+                )
 
     async def _isolated(self, target: PlanTarget, work: Callable[[PlanTarget], Awaitable[None]]) -> None:
         """The border round one target: whatever happens there is that target's, and no sibling is cancelled."""
@@ -338,7 +358,9 @@ class Runner:
             except FraisierError as error:
                 self._fatal = self._fatal or error
             except Exception as error:  # noqa: BLE001 - a defect at one target must not cut the others off in mid-step
-                self._fatal = self._fatal or DeploymentError(f"internal error at {target.name}: {error!r}", cause=error)
+                self._fatal = self._fatal or DeploymentError(
+                    f"internal error at {target.name}: {error!r}", cause=error
+                )
         if self._fatal is not None:
             self.capacity.wake()
 

@@ -6,9 +6,15 @@ from typing import Any
 
 import anyio
 
-from fraisier.errors import DeploymentError, DeploymentTimeoutError, FraisierError, HealthCheckError, LeaseLostError
+from fraisier.errors import (
+    DeploymentError,
+    DeploymentTimeoutError,
+    FraisierError,
+    HealthCheckError,
+    LeaseLostError,
+)
 from fraisier.events import types as ev
-from fraisier.journal.fold import DeploymentState
+from fraisier.journal.fold import DeploymentState, StepState
 from fraisier.providers.base import Provider, StepCall, TargetContext
 from fraisier.redaction import Redactor
 from fraisier.rollout.plan import Plan, PlanTarget
@@ -28,7 +34,14 @@ class StepRunner:
     """Takes the steps of one plan. Every step is in the journal before it touches its target."""
 
     def __init__(
-        self, plan: Plan, *, scribe: Scribe, provider: Provider, redactor: Redactor, stop: StopSignal, epoch: int
+        self,
+        plan: Plan,
+        *,
+        scribe: Scribe,
+        provider: Provider,
+        redactor: Redactor,
+        stop: StopSignal,
+        epoch: int,
     ) -> None:
         self.plan = plan
         self.scribe = scribe
@@ -44,13 +57,15 @@ class StepRunner:
 
     def context(self, target: PlanTarget) -> TargetContext:
         """Return the target with the settings that its release was planned with."""
-        return TargetContext(self.plan.fraise, self.plan.environment, target.target, target.settings or self.plan.settings)
+        return TargetContext(
+            self.plan.fraise, self.plan.environment, target.target, target.settings or self.plan.settings
+        )
 
     async def take(self, target: PlanTarget, step: str, *, keep: tuple[str, ...] = ()) -> dict[str, Any]:
         """Take a step, as often as recovery says, and return its evidence. Raises the last attempt's error."""
         earlier = self._earlier(target, step)
         if earlier is not None and earlier.status == "succeeded" and step not in ASK_AGAIN:
-            return earlier.evidence
+            return dict(earlier.evidence)
         attempt = 0 if earlier is None else earlier.attempt
         strategy = ""
         while True:
@@ -66,7 +81,10 @@ class StepRunner:
                     if strategy:
                         await self.scribe.say(
                             ev.RecoveryFailed(
-                                **self._about(target, step), attempt=attempt, strategy=strategy, message=self.safe(error)
+                                **self._about(target, step),
+                                attempt=attempt,
+                                strategy=strategy,
+                                message=self.safe(error),
                             )
                         )
                     raise
@@ -81,9 +99,15 @@ class StepRunner:
 
     # one attempt
 
-    async def _attempt(self, target: PlanTarget, step: str, attempt: int, keep: tuple[str, ...]) -> dict[str, Any]:
+    async def _attempt(
+        self, target: PlanTarget, step: str, attempt: int, keep: tuple[str, ...]
+    ) -> dict[str, Any]:
         about = self._about(target, step)
-        before = {"invocation": target.baseline, "current": target.current_release} if step in ("switch", "restart") else {}
+        before = (
+            {"invocation": target.baseline, "current": target.current_release}
+            if step in ("switch", "restart")
+            else {}
+        )
         intent = await self.scribe.say(ev.StepStarted(**about, attempt=attempt, before=before))
         tail: list[str] = []
 
@@ -112,7 +136,9 @@ class StepRunner:
             )
             raise
         duration_s = round(anyio.current_time() - started, 6)
-        await self.scribe.say(ev.StepSucceeded(**about, attempt=attempt, duration_s=duration_s, evidence=evidence))
+        await self.scribe.say(
+            ev.StepSucceeded(**about, attempt=attempt, duration_s=duration_s, evidence=evidence)
+        )
         return evidence
 
     async def _act(
@@ -150,7 +176,9 @@ class StepRunner:
         """Return the evidence that the target is healthy. Raises HealthCheckError with the responder's reason."""
         settings = self.context(target).settings
         check = settings.health_check
-        expected_s = settings.rollout.min_healthy_time_s + (check.deadline_s + check.initial_delay_s if check else 0.0)
+        expected_s = settings.rollout.min_healthy_time_s + (
+            check.deadline_s + check.initial_delay_s if check else 0.0
+        )
         request = ev.HealthRequested(
             **self._about_target(target),
             purpose=purpose,
@@ -170,7 +198,9 @@ class StepRunner:
 
     # recovery
 
-    async def _recover(self, target: PlanTarget, step: str, attempt: int, error: FraisierError) -> ev.RecoveryDecided:
+    async def _recover(
+        self, target: PlanTarget, step: str, attempt: int, error: FraisierError
+    ) -> ev.RecoveryDecided:
         settings = self.context(target).settings
         retry = settings.recovery.retry
         decided = await self.scribe.ask(
@@ -196,7 +226,7 @@ class StepRunner:
 
     # small things
 
-    def _earlier(self, target: PlanTarget, step: str) -> Any:
+    def _earlier(self, target: PlanTarget, step: str) -> StepState | None:
         known = self.state.targets.get(target.name)
         return None if known is None else known.steps.get(step)
 
@@ -225,4 +255,3 @@ class StepRunner:
     def safe(self, error: FraisierError) -> str:
         """Return the error's message without any known secret."""
         return self.redactor.scrub(error.message)
-

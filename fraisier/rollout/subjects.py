@@ -25,11 +25,15 @@ class Subjects:
         self._known: dict[tuple[str, str], Subject] = {}
 
     @contextmanager
-    def known(self, deployment_id: str, provider: Provider, contexts: Sequence[TargetContext]) -> Iterator[None]:
+    def known(
+        self, deployment_id: str, provider: Provider, contexts: Sequence[TargetContext]
+    ) -> Iterator[None]:
         """Make the targets known inside the block. An inner block for the same targets hides the outer one."""
         keys = [(deployment_id, context.target.name) for context in contexts]
         hidden = {key: self._known[key] for key in keys if key in self._known}
-        self._known.update({key: Subject(context, provider) for key, context in zip(keys, contexts, strict=True)})
+        self._known.update(
+            {key: Subject(context, provider) for key, context in zip(keys, contexts, strict=True)}
+        )
         try:
             yield
         finally:

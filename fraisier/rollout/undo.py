@@ -57,7 +57,9 @@ class Undo(Life):
         provider = self._world.make_provider(self._settings)
         try:
             with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
-                return await self._make_plan(provider, Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=0))
+                return await self._make_plan(
+                    provider, Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=0)
+                )
         finally:
             await provider.aclose()
 
@@ -115,14 +117,17 @@ class Undo(Life):
         chosen = {target.name for target in self._targets}
         latest = await self._latest(chosen)
         if latest is None:
-            raise NotFoundError("there is no deployment here that can be undone", hint="name a release with --to")
+            raise NotFoundError(
+                "there is no deployment here that can be undone", hint="name a release with --to"
+            )
         parent = decode_plan(latest.plan)
         names = [name for name, target in latest.targets.items() if name in chosen and _stands(latest, name)]
         ways = await rollbacks.ways_back(parent, names)
         names = [name for name in names if ways[name].release]
         if not names:
             raise NotFoundError(
-                f"deployment {latest.id} was the first one: there is no release to go back to", hint="name one with --to"
+                f"deployment {latest.id} was the first one: there is no release to go back to",
+                hint="name one with --to",
             )
         pruned = [n for n in names if _status(recorded.releases.get((n, ways[n].release))) == "pruned"]
         plan = restore_plan(
@@ -134,7 +139,8 @@ class Undo(Life):
         versions = {target.version for target in plan.targets if target.name in pruned}
         if len(versions) > 1:
             raise DeploymentError(
-                "the releases to go back to were pruned and differ between targets", hint="use --to with --limit"
+                "the releases to go back to were pruned and differ between targets",
+                hint="use --to with --limit",
             )
         artifact = await provider.resolve(self._settings, versions.pop())
         targets = [
@@ -159,7 +165,9 @@ class Undo(Life):
         aimed = msgspec.structs.replace(
             parent,
             targets=tuple(
-                msgspec.structs.replace(t, previous_release=present[t.name].release, previous_version=present[t.name].version)
+                msgspec.structs.replace(
+                    t, previous_release=present[t.name].release, previous_version=present[t.name].version
+                )
                 for t in parent.targets
                 if t.name in present
             ),
@@ -168,7 +176,11 @@ class Undo(Life):
         for target in parent.targets:
             if target.name in absent:
                 ways[target.name] = WayBack(
-                    target=target.target, release=target.release, version=target.version, digest=target.digest, staged=False
+                    target=target.target,
+                    release=target.release,
+                    version=target.version,
+                    digest=target.digest,
+                    staged=False,
                 )
         names = [target.name for target in parent.targets]
         plan = restore_plan(parent, state, names, deployment_id=self.deployment_id, ways=ways, seen=seen)
@@ -210,7 +222,9 @@ class Undo(Life):
 
     async def _latest(self, chosen: set[str]) -> DeploymentState | None:
         journal = self._world.journal
-        for row in await journal.deployments(fraise=self._fraise.name, environment=self._environment, limit=200):
+        for row in await journal.deployments(
+            fraise=self._fraise.name, environment=self._environment, limit=200
+        ):
             if row.kind != "deploy" or row.state not in ("succeeded", "failed"):
                 continue
             full = await journal.deployment(row.id)
@@ -232,4 +246,6 @@ def _status(release: Release | None) -> str:
 
 def _is_meant(release: Release, wanted: str) -> bool:
     """Whether `wanted` names the release: its id, its version, or at least seven digits of it."""
-    return wanted in (release.release, release.version) or (len(wanted) >= 7 and release.version.startswith(wanted))
+    return wanted in (release.release, release.version) or (
+        len(wanted) >= 7 and release.version.startswith(wanted)
+    )

@@ -40,7 +40,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         placements: list[Placement] = await self.journal.placements(fraise, environment)
         releases = await self.journal.releases(fraise, environment)
         return Recorded(
-            {place.target: place for place in placements}, {(release.target, release.release): release for release in releases}
+            {place.target: place for place in placements},
+            {(release.target, release.release): release for release in releases},
         )
 
     async def releases(self, fraise: str, environment: str) -> Mapping[str, list[Release]]:

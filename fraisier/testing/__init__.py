@@ -3,6 +3,7 @@
 No production module imports this package.
 """
 
+from fraisier.journal.memory import MemoryJournal
 from fraisier.testing.recording import RecordingSubscriber
 from fraisier.testing.time import START_US, SeededIds, VirtualClock
 from fraisier.testing.virtual import (
@@ -16,6 +17,7 @@ from fraisier.testing.virtual import (
 __all__ = [
     "START_US",
     "DeadlockError",
+    "MemoryJournal",
     "RecordingSubscriber",
     "SeededIds",
     "ThreadWakeUpError",

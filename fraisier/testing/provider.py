@@ -45,9 +45,9 @@ class _Fault:
 class ScriptedWorld:
     """The targets of a `ScriptedProvider`, what was done to them, and what goes wrong.
 
-    `effects` lists (step, target, release) in the order in which they took effect. A version in `exits` ends as soon as it is
-    started; one in `unhealthy` runs, but its exec health check fails; `delays_s` slows steps down; `unreachable` names
-    targets that do not answer; `hanging` steps (step, target) never return.
+    `effects` lists (step, target, release) in the order in which they took effect. A version in `exits` ends
+    as soon as it is started; one in `unhealthy` runs, but its exec health check fails; `delays_s` slows steps
+    down; `unreachable` names targets that do not answer; `hanging` steps (step, target) never return.
     """
 
     def __init__(self) -> None:
@@ -71,14 +71,20 @@ class ScriptedWorld:
         error: Callable[[], BaseException] | None = None,
         after_effect: bool = False,
     ) -> None:
-        """Make `step` (on `target`, or anywhere) raise `times` times; `after_effect`: it happened all the same."""
+        """Make `step` (on `target`, or anywhere) raise `times` times; `after_effect`: it happened all the
+        same."""
         make = error or (lambda: ProviderConnectionError(f"scripted failure of {step}"))
         self._faults.append(_Fault(step, target, make, times, after_effect))
 
     def fault(self, step: str, target: str, *, after_effect: bool) -> BaseException | None:
         """Return the error that is due now, if any."""
         for fault in self._faults:
-            if fault.left and fault.step == step and fault.target in ("", target) and fault.after_effect == after_effect:
+            if (
+                fault.left
+                and fault.step == step
+                and fault.target in ("", target)
+                and fault.after_effect == after_effect
+            ):
                 fault.left -= 1
                 return fault.make()
         return None
@@ -106,7 +112,15 @@ class ScriptedProvider:
 
     type: ClassVar[str] = "scripted"
     summary: ClassVar[str] = "targets in memory, for tests"
-    steps: ClassVar[tuple[str, ...]] = ("preflight", "fetch", "stage", "migrate", "switch", "restart", "cleanup")
+    steps: ClassVar[tuple[str, ...]] = (
+        "preflight",
+        "fetch",
+        "stage",
+        "migrate",
+        "switch",
+        "restart",
+        "cleanup",
+    )
     is_here: ClassVar[bool] = False
 
     def __init__(self, world: ScriptedWorld) -> None:
@@ -159,13 +173,17 @@ class ScriptedProvider:
                 starts = bool(call.release) and target.staged.get(call.release) not in self.world.exits
                 target.running = call.release if starts else ""
             case "cleanup":
-                removed = [name for name in target.staged if name not in (*call.keep, target.current, target.running)]
+                removed = [
+                    name for name in target.staged if name not in (*call.keep, target.current, target.running)
+                ]
                 for name in removed:
                     del target.staged[name]
                 return {"removed": removed, "kept": list(target.staged)}
         return {"release": call.release}
 
-    async def control(self, action: Action, context: TargetContext, on_output: OnOutput | None = None) -> dict[str, Any]:
+    async def control(
+        self, action: Action, context: TargetContext, on_output: OnOutput | None = None
+    ) -> dict[str, Any]:
         """Start, stop, restart or remove."""
         await self._meet(action, context.target.name)
         target = self.world.target(context.target.name)

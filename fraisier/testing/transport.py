@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import ByteStream
 
 from fraisier.errors import ProviderConnectionError
@@ -18,9 +19,9 @@ Rule = tuple[Callable[[str], bool], Answer, float]
 class ScriptedTransport:
     """A `Transport` whose commands never run.
 
-    `when(text, answer)` says what a command or script that contains `text` comes to (the newest matching rule counts; by
-    default exit code 0 without output), after `delay_s` of the loop's time. An exception as answer is raised. `calls` holds
-    every command and script in order; `files` what was put, by destination.
+    `when(text, answer)` says what a command or script that contains `text` comes to (the newest matching rule
+    counts; by default exit code 0 without output), after `delay_s` of the loop's time. An exception as answer
+    is raised. `calls` holds every command and script in order; `files` what was put, by destination.
     """
 
     def __init__(self) -> None:
@@ -79,5 +80,5 @@ class ScriptedTransport:
                 if isinstance(answer, BaseException):
                     raise answer
                 return answer
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return Completed(0, "", "")

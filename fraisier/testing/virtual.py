@@ -18,6 +18,8 @@ from concurrent.futures import Executor
 from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
+from fraisier.testing.ordered import ordered_cancellation
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -39,15 +41,17 @@ def run_virtual(
 ) -> T:
     """Run `async_fn(*args)` to its end in a new loop under virtual time, and return what it returns.
 
-    Without a seed, tasks run first in, first out, as in the real loop; with one, those that are ready run in
-    an order drawn from it, the same every time. Raises DeadlockError, VirtualTimeLimitError (after `limit_s`
-    virtual seconds), ThreadWakeUpError, and what `async_fn` raises.
+    Without a seed, tasks run as in the real loop: first in, first out (timers of one moment in an order that
+    is always the same); with one, those that are ready run in an order drawn from it, the same every time.
+    Raises DeadlockError, VirtualTimeLimitError (after `limit_s` virtual seconds), ThreadWakeUpError, and what
+    `async_fn` raises.
     """
 
     async def main() -> T:
         return await async_fn(*args)
 
-    with asyncio.Runner(loop_factory=lambda: VirtualLoop(seed=seed, limit_s=limit_s)) as runner:
+    runner = asyncio.Runner(loop_factory=lambda: VirtualLoop(seed=seed, limit_s=limit_s))
+    with ordered_cancellation(), runner:
         return runner.run(main())
 
 

@@ -38,14 +38,20 @@ def test_races_between_overflow_catch_up_and_publishers_keep_the_exact_sequence(
                     await anyio.sleep(rng.random() * 0.005)
 
         journal = ListJournal(commit_s=rng.choice([0.0, 0.0005]))
-        async with anyio.create_task_group() as readers, bus_over(journal, drain_s=100) as bus, bus.stream(capacity=4) as stream:
+        async with (
+            anyio.create_task_group() as readers,
+            bus_over(journal, drain_s=100) as bus,
+            bus.stream(capacity=4) as stream,
+        ):
             readers.start_soon(reader, stream)
             bus.subscribe("live", "step.*", jittery(live), capacity=rng.choice([2, 5, 16]))
             async with anyio.create_task_group() as publishers:
                 for first in (0, 100, 200):
                     publishers.start_soon(publisher, bus, first)
                 await anyio.sleep(0.02)
-                bus.subscribe("durable", "step.*", jittery(durable), durable=True, capacity=rng.choice([2, 7]))
+                bus.subscribe(
+                    "durable", "step.*", jittery(durable), durable=True, capacity=rng.choice([2, 7])
+                )
             assert await bus.wait_idle(100)
             while len(read) < 180:
                 await anyio.sleep(0.01)

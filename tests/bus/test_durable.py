@@ -144,7 +144,9 @@ def test_the_right_of_a_killed_process_is_free_again(tmp_path):
         "sys.stdin.read()"
     )
     pipe = subprocess.PIPE
-    holder = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdin=pipe, stdout=pipe, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdin=pipe, stdout=pipe, text=True
+    )
     with holder:
         assert holder.stdout.readline() == "True\n"
         claims = FileClaims(tmp_path)

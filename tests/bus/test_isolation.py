@@ -34,7 +34,12 @@ def test_a_subscriber_that_always_raises_costs_the_others_nothing():
             assert await bus.wait_idle(60)
             statistics = bus.statistics().subscribers["broken"]
         assert numbers(recorder.records) == list(range(20))
-        assert (statistics.handled, statistics.errors, statistics.retries, statistics.dead_letters) == (0, 60, 40, 20)
+        assert (statistics.handled, statistics.errors, statistics.retries, statistics.dead_letters) == (
+            0,
+            60,
+            40,
+            20,
+        )
         assert [letter.seq for letter in journal.letters] == list(range(1, 21))
         assert journal.letters[0].error == "ValueError: no"
 
@@ -57,7 +62,12 @@ def test_a_failing_handler_is_called_again_and_then_goes_on_in_order():
             assert await bus.wait_idle(60)
             statistics = bus.statistics().subscribers["moody"]
         assert calls == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-        assert (statistics.handled, statistics.errors, statistics.retries, statistics.dead_letters) == (3, 6, 6, 0)
+        assert (statistics.handled, statistics.errors, statistics.retries, statistics.dead_letters) == (
+            3,
+            6,
+            6,
+            0,
+        )
 
     run_virtual(main)
 

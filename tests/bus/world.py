@@ -1,4 +1,5 @@
-"""What the bus's tests share: a bus over a journal in memory under virtual time, and short ways to make events."""
+"""What the bus's tests share: a bus over a journal in memory under virtual time, and short ways to make
+events."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,8 @@ from fraisier.testing import SeededIds, VirtualClock
 
 
 class ListJournal:
-    """The journal's port as the bus uses it, over a list; keeps its data when closed. `commit_s` is how long one takes."""
+    """The journal's port as the bus uses it, over a list; keeps its data when closed. `commit_s` is how long
+    one takes."""
 
     def __init__(self, *, commit_s: float = 0.0) -> None:
         self.records: list[Record] = []
@@ -54,7 +56,9 @@ class ListJournal:
         self._on_commit([record])
         return record
 
-    async def read(self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512) -> list[Record]:
+    async def read(
+        self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
+    ) -> list[Record]:
         await anyio.sleep(0.0001)
         return self.records[after : min(after + limit, self.head if upto is None else upto)]
 

@@ -22,7 +22,7 @@ from fraisier.config.schema import (
     Source,
     Target,
 )
-from fraisier.events import Actor, Record, TYPE_OF
+from fraisier.events import TYPE_OF, Actor, Record
 from fraisier.journal.memory import MemoryJournal
 from fraisier.rollout.processes import SystemProcesses
 from fraisier.rollout.result import DeploymentResult
@@ -35,7 +35,9 @@ CHECK = HealthCheck(type="exec", command="probe", deadline_s=20.0)
 NO_WAIT = Recovery(retry=Retry(max_attempts=3, base_delay_s=0.1))
 
 
-def environment(count: int = 4, *, check: HealthCheck | None = CHECK, rollout: Rollout | None = None, **keys: Any) -> Environment:
+def environment(
+    count: int = 4, *, check: HealthCheck | None = CHECK, rollout: Rollout | None = None, **keys: Any
+) -> Environment:
     """An environment of `count` targets t1, t2, …"""
     keys.setdefault("recovery", NO_WAIT)
     return Environment(
@@ -58,7 +60,9 @@ def config(settings: Environment, **fraises: Fraise) -> Config:
 class Stage:
     """An orchestrator with its world and journal; `play` runs a story in it."""
 
-    def __init__(self, settings: Environment, *, seed: int = 1, journal: MemoryJournal | None = None, **fraises: Fraise) -> None:
+    def __init__(
+        self, settings: Environment, *, seed: int = 1, journal: MemoryJournal | None = None, **fraises: Fraise
+    ) -> None:
         self.world = ScriptedWorld()
         self.clock = VirtualClock()
         self.ids = SeededIds(seed, self.clock)
@@ -81,7 +85,11 @@ class Stage:
         )
 
     def play(
-        self, story: Callable[[Orchestrator], Awaitable[T]], *, seed: int | None = None, settings: Environment | None = None
+        self,
+        story: Callable[[Orchestrator], Awaitable[T]],
+        *,
+        seed: int | None = None,
+        settings: Environment | None = None,
     ) -> T:
         """Run `story(orchestrator)` in virtual time and return what it returns; the next story begins when it ended."""
         took_s = 0.0

@@ -42,8 +42,14 @@ def test_one_sick_target_brings_every_changed_target_back_and_leaves_later_waves
     for name in ("t5", "t6", "t7", "t8"):
         assert told[name] == "untouched"
         assert stage.world.targets[name].started == before[name]
-        steps = [what for kind, what in stage.told("step.started", deployment_id=result.deployment_id) if what.endswith(f"@{name}")]
-        assert steps == [f"preflight@{name}", f"fetch@{name}", f"stage@{name}", f"cleanup@{name}"][: len(steps)]
+        steps = [
+            what
+            for kind, what in stage.told("step.started", deployment_id=result.deployment_id)
+            if what.endswith(f"@{name}")
+        ]
+        assert (
+            steps == [f"preflight@{name}", f"fetch@{name}", f"stage@{name}", f"cleanup@{name}"][: len(steps)]
+        )
         assert set(steps) <= {f"{step}@{name}" for step in ("preflight", "fetch", "stage")}
 
 
@@ -51,10 +57,22 @@ def test_the_decision_to_roll_back_is_in_the_journal_before_the_rollback_begins(
     stage = Stage(environment(2))
     stage.world.unhealthy.add(V2)
     result = upgraded(stage)
-    order = [kind for kind, _ in stage.told(
-        "recovery.decided", "rollback.started", "rollback.succeeded", "deployment.rolled_back", deployment_id=result.deployment_id
-    )]
-    assert order[-4:] == ["recovery.decided", "rollback.started", "rollback.succeeded", "deployment.rolled_back"]
+    order = [
+        kind
+        for kind, _ in stage.told(
+            "recovery.decided",
+            "rollback.started",
+            "rollback.succeeded",
+            "deployment.rolled_back",
+            deployment_id=result.deployment_id,
+        )
+    ]
+    assert order[-4:] == [
+        "recovery.decided",
+        "rollback.started",
+        "rollback.succeeded",
+        "deployment.rolled_back",
+    ]
 
 
 def test_a_first_deployment_that_fails_is_stopped_and_leaves_no_current() -> None:
@@ -71,7 +89,13 @@ def test_failures_within_max_failures_go_back_alone_and_the_rest_goes_on() -> No
     stage.world.unhealthy_on.add(("t2", V2))
     result = upgraded(stage)
     assert (result.outcome, result.reason) == ("failed", "partial")
-    assert outcomes(result) == {"t1": "updated", "t2": "rolled_back", "t3": "updated", "t4": "updated", "t5": "updated"}
+    assert outcomes(result) == {
+        "t1": "updated",
+        "t2": "rolled_back",
+        "t3": "updated",
+        "t4": "updated",
+        "t5": "updated",
+    }
     assert stage.world.serving() == {"t1": V2, "t2": V1, "t3": V2, "t4": V2, "t5": V2}
 
 
@@ -85,7 +109,9 @@ def test_after_a_partial_deployment_last_good_moved_only_where_it_was_updated() 
     assert stage.world.serving() == {"t1": V2, "t2": V1, "t3": V2}
 
 
-@pytest.mark.parametrize(("policy", "outcome", "state"), [("stop", "failed", "failed"), ("hold", "paused", "paused")])
+@pytest.mark.parametrize(
+    ("policy", "outcome", "state"), [("stop", "failed", "failed"), ("hold", "paused", "paused")]
+)
 def test_on_failure_stop_and_hold_leave_things_where_they_are(policy: str, outcome: str, state: str) -> None:
     stage = Stage(environment(2, rollout=Rollout(on_failure=policy)))
     stage.world.unhealthy.add(V2)
@@ -103,7 +129,9 @@ def test_after_a_hold_the_next_deploy_supersedes_it_and_last_good_is_still_the_o
     result = stage.play(deploy("v3", limit=["t1"]), settings=rolling)
     assert result.outcome == "rolled_back"
     assert stage.world.serving() == {"t1": V1, "t2": V1}
-    assert ("deployment.superseded", "") in stage.told("deployment.superseded", deployment_id=held.deployment_id)
+    assert ("deployment.superseded", "") in stage.told(
+        "deployment.superseded", deployment_id=held.deployment_id
+    )
 
 
 def test_a_hanging_step_ends_at_the_deadline_which_says_what_was_waited_for() -> None:
@@ -135,7 +163,10 @@ def test_progress_deadline_ends_a_rollout_that_gets_nowhere() -> None:
     stage.play(deploy("v1"))
     stage.world.delays_s["restart"] = 40.0
     result = stage.play(deploy("v2"))
-    assert (result.outcome, result.reason) in {("rolled_back", "progress_deadline"), ("needs_attention", "rollback_failed")}
+    assert (result.outcome, result.reason) in {
+        ("rolled_back", "progress_deadline"),
+        ("needs_attention", "rollback_failed"),
+    }
     assert "progress_deadline" in (result.detail or "")
 
 
@@ -148,7 +179,9 @@ def test_a_rollback_that_fails_needs_attention_and_blocks_the_next_deploy_until_
         async def spoil() -> None:
             async with o.subscribe("rollback.started") as started:
                 async for _ in started:
-                    stage.world.fail("switch", target="t1", times=9, error=lambda: ProviderError("read-only file system"))
+                    stage.world.fail(
+                        "switch", target="t1", times=9, error=lambda: ProviderError("read-only file system")
+                    )
                     return
 
         async with anyio.create_task_group() as group:
@@ -168,7 +201,9 @@ def test_a_rollback_that_fails_needs_attention_and_blocks_the_next_deploy_until_
 
 async def _forced(o: Orchestrator, stage: Stage) -> DeploymentResult:
     stage.world._faults.clear()
-    return await o.deploy("api", "production", version="v3", force=True, limit=["t1", "t2"], strategy="all_at_once")
+    return await o.deploy(
+        "api", "production", version="v3", force=True, limit=["t1", "t2"], strategy="all_at_once"
+    )
 
 
 def test_rollback_undoes_the_latest_deployment_and_repeated_goes_further_back() -> None:
@@ -210,7 +245,9 @@ def test_rollback_to_a_named_release_or_version(name: str) -> None:
     async def story(o: Orchestrator) -> DeploymentResult:
         for version in ("v1", "v2", "v3"):
             await o.deploy("api", "production", version=version)
-        release = next(r.release for r in await stage.journal.releases("api", "production") if r.version == V1)
+        release = next(
+            r.release for r in await stage.journal.releases("api", "production") if r.version == V1
+        )
         return await o.rollback("api", "production", to=V1 if name == "version" else release)
 
     result = stage.play(story)

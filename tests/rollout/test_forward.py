@@ -35,7 +35,9 @@ def test_every_intent_is_in_the_journal_before_its_effect_and_every_outcome_afte
     stage.play(lambda o: o.deploy("api", "production", version="v1"))
     told = [(kind, what) for kind, what in stage.told("step.started", "step.succeeded")]
     for step, target, _ in stage.world.effects:
-        assert told.index(("step.started", f"{step}@{target}")) < told.index(("step.succeeded", f"{step}@{target}"))
+        assert told.index(("step.started", f"{step}@{target}")) < told.index(
+            ("step.succeeded", f"{step}@{target}")
+        )
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -115,7 +117,10 @@ def test_what_is_there_already_is_unchanged_and_an_edited_env_is_a_change() -> N
 
     assert stage.play(story) == ["succeeded", "unchanged", "succeeded"]
     edited = replace(settings, env={"MODE": "new"})
-    assert stage.play(lambda o: o.deploy("api", "production", version="v1"), settings=edited).outcome == "succeeded"
+    assert (
+        stage.play(lambda o: o.deploy("api", "production", version="v1"), settings=edited).outcome
+        == "succeeded"
+    )
     assert sum(1 for step, _, _ in stage.world.effects if step == "restart") == 6
 
 
@@ -165,7 +170,9 @@ def test_a_recoverable_failure_is_retried_with_a_journalled_decision() -> None:
     stage.world.fail("restart", target="t2", times=2)
     result = stage.play(lambda o: o.deploy("api", "production", version="v1"))
     assert result.outcome == "succeeded"
-    assert [attempt for step, target, attempt in stage.world.calls if (step, target) == ("restart", "t2")] == [1, 2, 3]
+    assert [
+        attempt for step, target, attempt in stage.world.calls if (step, target) == ("restart", "t2")
+    ] == [1, 2, 3]
     assert stage.told("recovery.decided", "recovery.succeeded").count(("recovery.decided", "restart@t2")) == 2
     assert ("recovery.succeeded", "restart@t2") in stage.told("recovery.succeeded")
 
@@ -249,4 +256,3 @@ def test_connection_errors_of_a_step_say_unreachable_not_failed() -> None:
 
     result = stage.play(story)
     assert outcomes(result) == {"t1": "unreachable", "t2": "untouched"}
-

@@ -103,8 +103,13 @@ def test_a_stop_lets_running_steps_finish_and_begins_no_new_one() -> None:
 
     result = stage.play(story)
     assert result.outcome == "interrupted"
-    assert stage.told("step.started", deployment_id=result.deployment_id)[-1] == ("step.started", "restart@t1")
-    assert ("step.succeeded", "restart@t1") in stage.told("step.succeeded", deployment_id=result.deployment_id)
+    assert stage.told("step.started", deployment_id=result.deployment_id)[-1] == (
+        "step.started",
+        "restart@t1",
+    )
+    assert ("step.succeeded", "restart@t1") in stage.told(
+        "step.succeeded", deployment_id=result.deployment_id
+    )
 
 
 def run_with(count: int, *strangers: str) -> tuple[str, float]:
@@ -146,7 +151,10 @@ def test_fraises_run_in_the_order_of_depends_on_and_a_failure_skips_dependants()
     }
     stage = Stage(settings, **others)
     stage.config = stage.config.__class__(
-        fraises={**stage.config.fraises, "api": Fraise(name="api", depends_on=("db",), environments={"production": settings})}
+        fraises={
+            **stage.config.fraises,
+            "api": Fraise(name="api", depends_on=("db",), environments={"production": settings}),
+        }
     )
 
     async def story(o: Orchestrator) -> list[tuple[str, str]]:
@@ -223,4 +231,7 @@ def test_services_are_stopped_and_started_with_journalled_intent() -> None:
     stopped, started = stage.play(story)
     assert stopped == {"t1": "", "t2": V1}
     assert started == {"t1": V1, "t2": V1}
-    assert stage.told("service.requested", "service.succeeded")[:2] == [("service.requested", "t1"), ("service.succeeded", "t1")]
+    assert stage.told("service.requested", "service.succeeded")[:2] == [
+        ("service.requested", "t1"),
+        ("service.succeeded", "t1"),
+    ]

@@ -1,0 +1,128 @@
+"""What every command is given: the global options, its streams, and the ways to the configuration and the store."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from fraisier.cli.render import Painter
+
+if TYPE_CHECKING:
+    from fraisier.config.schema import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Globals:
+    """The options that every command takes, before or after its name."""
+
+    config: str = ""
+    store: str = ""
+    json: bool = False
+    verbose: int = 0
+    quiet: bool = False
+    no_color: bool = False
+    log_format: str = ""
+
+
+class Call:
+    """One invocation of a command."""
+
+    def __init__(self, options: Globals, *, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+        self.options = options
+        self.stdout = stdout or sys.stdout
+        self.stderr = stderr or sys.stderr
+        self.environ = os.environ
+
+    # streams
+
+    @property
+    def json(self) -> bool:
+        """Whether the output is for programs."""
+        return self.options.json
+
+    @property
+    def interactive(self) -> bool:
+        """Whether a person can be asked: there is a terminal to read from and to ask on, and nobody wants JSON."""
+        return not self.json and sys.stdin is not None and sys.stdin.isatty() and self.stderr.isatty()
+
+    @property
+    def color(self) -> bool:
+        """Whether colour is wanted at all; each stream must be a terminal as well."""
+        return not (self.options.no_color or self.environ.get("NO_COLOR") or self.environ.get("TERM") == "dumb")
+
+    def painter(self, stream: TextIO | None = None) -> Painter:
+        """Return the painter for a stream (stdout when None)."""
+        return Painter(color=self.color and (stream or self.stdout).isatty())
+
+    def data(self, text: str) -> None:
+        """Write what the command was called for to stdout, and let it be seen at once."""
+        self.stdout.write(text + "\n")
+        self.stdout.flush()
+
+    def document(self, found: Any) -> None:
+        """Write a JSON document on one line to stdout."""
+        self.data(json.dumps(found, ensure_ascii=False, separators=(",", ":")))
+
+    def say(self, text: str) -> None:
+        """Write something for people to stderr."""
+        self.stderr.write(text + "\n")
+        self.stderr.flush()
+
+    def note(self, text: str) -> None:
+        """Write something for people to stderr that `--quiet` leaves out, and programs do not need."""
+        if not self.options.quiet and not self.json:
+            self.say(text)
+
+    def confirm(self, question: str) -> bool:
+        """Ask a yes-or-no question; everything but yes is no. Raises KeyboardInterrupt."""
+        self.stderr.write(f"{question} [y/N] ")
+        self.stderr.flush()
+        answer = sys.stdin.readline()
+        if not answer:
+            self.stderr.write("\n")
+        return answer.strip().lower() in ("y", "yes")
+
+    # configuration and store
+
+    def load(self) -> Config:
+        """Return the configuration. Raises ConfigurationError with every problem in it."""
+        config: Config = importlib.import_module("fraisier.config.loader").load_config(self.config_path())
+        return config
+
+    def config_path(self) -> Path:
+        """Return the file that the options, the environment or the usual places name. Raises ConfigurationError."""
+        found: Path = importlib.import_module("fraisier.config.loader").find_config(self.options.config, self.environ)
+        return found
+
+    def store_url(self, config: Config | None = None) -> str:
+        """Return the store's URL; without an option or a variable the configuration is asked, where there is one."""
+        stores = importlib.import_module("fraisier.journal.store")
+        option = self.options.store
+        configured = ""
+        if not option and not self.environ.get(stores.STORE_VARIABLE):
+            configured = self._configured_store(config)
+        url: str = stores.choose_store_url(
+            option=option, environ=self.environ, configured=configured, uid=os.getuid()
+        )
+        return url
+
+    def _configured_store(self, config: Config | None) -> str:
+        if config is None:
+            errors = importlib.import_module("fraisier.errors")
+            try:
+                self.config_path()
+            except errors.ConfigurationError:
+                return ""  # what is in the store can be read without a configuration
+            config = self.load()
+        if not config.store.url:
+            return ""
+        resolve = importlib.import_module("fraisier.config.resolve")
+        redaction = importlib.import_module("fraisier.redaction")
+        resolver = resolve.Resolver(self.environ, redaction.Redactor(), Path(config.path).parent)
+        url: str = resolver.text(config.store.url, {}, where="store.url")
+        return url

@@ -1,0 +1,113 @@
+"""Where the command line begins and ends: parse, carry out, tell what went wrong, return the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+import asyncclick as click
+
+from fraisier.cli import exits
+from fraisier.cli.command import Job
+from fraisier.cli.context import Call
+from fraisier.cli.errors import as_json, as_text, describe, document, weightiest
+from fraisier.cli.params import plain_globals
+from fraisier.cli.tree import make_tree
+
+T = TypeVar("T")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out a command line and return its exit code. Nothing but the exit of the interpreter is left to do."""
+    for stream in (sys.stdout, sys.stderr):
+        # A locale that cannot write an arrow or a bar must not end a deployment.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+        return exits.BROKEN_PIPE
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    call = Call(plain_globals(arguments))
+    try:
+        job = parse(arguments)
+        return job if isinstance(job, int) else job()
+    except click.UsageError as error:
+        return _refuse(call, error)
+    except (KeyboardInterrupt, click.Abort):
+        call.say("interrupted")
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the border to the person at the terminal: no traceback, one message
+        return _fail(call, error)
+
+
+def parse(arguments: Sequence[str]) -> Job | int:
+    """Return what the arguments ask for, or the exit code when the answer was already given (`--help`).
+
+    Raises UsageError.
+    """
+    try:
+        found: Job | int | None = step_through(
+            make_tree().main(list(arguments), prog_name="fraisier", standalone_mode=False)
+        )
+    except click.exceptions.NoArgsIsHelpError as asked:
+        sys.stdout.write(f"{asked.ctx.get_help() if asked.ctx else ''}\n")
+        return exits.OK
+    return exits.OK if found is None else found
+
+
+def step_through(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never has to wait, without an event loop.
+
+    asyncclick parses in coroutines but waits for nothing while it does, and a loop costs more than all the parsing. A
+    coroutine that does want to wait is a defect here, and is reported as one.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise RuntimeError("a command wanted to wait while the command line was parsed")
+
+
+def _refuse(call: Call, error: click.UsageError) -> int:
+    where = error.ctx.command_path if error.ctx is not None else "fraisier"
+    found = document("USAGE_ERROR", error.format_message(), f"{where} --help", {})
+    _tell(call, found)
+    return exits.USAGE
+
+
+def _fail(call: Call, error: Exception) -> int:
+    found, code = describe(error)
+    if call.options.verbose >= 2:
+        call.say("".join(traceback.format_exception(weightiest(error))).rstrip())
+    if isinstance(weightiest(error), BrokenPipeError):
+        raise BrokenPipeError
+    if isinstance(weightiest(error), KeyboardInterrupt):
+        return exits.INTERRUPTED
+    _tell(call, found)
+    return code
+
+
+def _tell(call: Call, found: Any) -> None:
+    if call.json:
+        call.data(as_json(found))
+    else:
+        painter = call.painter(call.stderr)
+        call.say(as_text(found, paint=lambda text: painter.paint(text, "red", "bold")))
+
+
+def _forget_stdout() -> None:
+    """Let the interpreter flush into nothing at its exit instead of complaining."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())

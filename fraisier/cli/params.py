@@ -1,0 +1,147 @@
+"""The kinds of options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import asyncclick as click
+
+from fraisier.cli.context import Globals
+
+_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
+_META = "fraisier.globals"
+
+
+class DurationType(click.ParamType):
+    """`30`, `0.2`, `200ms`, `30s`, `5m`, `1h30m`: seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds."""
+        if isinstance(value, float):
+            return value
+        text = str(value)
+        if re.fullmatch(r"\d+(\.\d+)?", text):
+            return float(text)
+        match = _DURATION.fullmatch(text)
+        if not text or match is None:
+            self.fail(f"{text!r} is not a duration; write 30, 200ms, 30s, 5m or 1h30m", param, ctx)
+        hours, minutes, seconds, millis = (float(group or 0) for group in match.groups())
+        return hours * 3600 + minutes * 60 + seconds + millis / 1000
+
+
+class ListType(click.ParamType):
+    """Values separated by commas, as a tuple."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the values, each once."""
+        if isinstance(value, tuple):
+            return value
+        found = tuple(dict.fromkeys(part.strip() for part in str(value).split(",") if part.strip()))
+        if not found:
+            self.fail("at least one name is needed", param, ctx)
+        return found
+
+
+def option(*names: str, help: str, **settings: Any) -> click.Option:
+    """Return an option. Its default is not shown unless the help says it."""
+    return click.Option(list(names), help=help, **settings)
+
+
+def flag(*names: str, help: str) -> click.Option:
+    """Return an option without a value."""
+    return click.Option(list(names), help=help, is_flag=True, default=False)
+
+
+def argument(name: str, *, required: bool = True, default: Any = "", **settings: Any) -> click.Argument:
+    """Return a positional argument; one that may be left out is the empty string then."""
+    chosen = settings if required else {**settings, "default": default}
+    return click.Argument([name.lower()], required=required, metavar=name if required else f"[{name}]", **chosen)
+
+
+def globs(name: str, help: str) -> click.Option:
+    """Return an option that takes names and globs, separated by commas."""
+    return option(name, help=help, type=ListType(), default=(), metavar="GLOBS")
+
+
+def limit() -> click.Option:
+    """Return the option that narrows a command to some targets."""
+    return globs("--limit", "only these targets: names or globs, comma separated (`web-1,db-*`)")
+
+
+def yes() -> click.Option:
+    """Return the option that answers the question beforehand."""
+    return flag("-y", "--yes", help="do not ask (without a terminal, or with --json, nothing asks)")
+
+
+def lock_wait() -> click.Option:
+    """Return the option that says how patient a deployment is."""
+    return option(
+        "--lock-wait",
+        help="how long to wait while another deployment holds the lock (`10m`); without it the command ends at once with exit 5",
+        type=DurationType(),
+        default=0.0,
+        metavar="DURATION",
+    )
+
+
+def fraise_and_environment() -> list[click.Parameter]:
+    """Return the two arguments that name what to act on."""
+    return [argument("FRAISE"), argument("ENV")]
+
+
+# global options -------------------------------------------------------------------------------------------------------
+
+
+def _merge(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Keep what was given before the command's name unless it is given again behind it."""
+    seen: dict[str, Any] = ctx.meta.setdefault(_META, {})
+    name = str(param.name)
+    if name == "verbose":
+        seen[name] = seen.get(name, 0) + value
+    elif value:
+        seen[name] = value
+
+
+def global_options() -> list[click.Option]:
+    """Return new objects of the options that stand before or after any command."""
+    shared: dict[str, Any] = {"expose_value": False, "callback": _merge}
+    return [
+        option("-c", "--config", help="the configuration file (else $FRAISIER_CONFIG, ./fraises.yaml, …)", metavar="PATH", **shared),
+        option("--store", help="the store (else $FRAISIER_STORE, the configuration's, the state directory)", metavar="URL", **shared),
+        option("--json", help="JSON on stdout, for programs; nothing asks", is_flag=True, **shared),
+        option("-v", "--verbose", help="log what happens to stderr; twice for debugging", count=True, **shared),
+        option("-q", "--quiet", help="no progress, only results and errors", is_flag=True, **shared),
+        option("--no-color", help="no colour (also: set NO_COLOR)", is_flag=True, **shared),
+        option(
+            "--log-format", help="log to stderr in this form: console or json", type=click.Choice(["console", "json"]), **shared
+        ),
+    ]
+
+
+GLOBAL_NAMES = ("config", "store", "json", "verbose", "quiet", "no_color", "log_format")
+
+
+def globals_of(ctx: click.Context) -> Globals:
+    """Return the global options of an invocation."""
+    return Globals(**ctx.meta.get(_META, {}))
+
+
+def is_global(param: click.Parameter) -> bool:
+    """Whether the parameter is one of the global options."""
+    return param.name in GLOBAL_NAMES and not param.expose_value
+
+
+def plain_globals(arguments: Sequence[str]) -> Globals:
+    """Return what can be told of the global options from arguments that could not be parsed."""
+    before_rest = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    return Globals(
+        json="--json" in before_rest,
+        no_color="--no-color" in before_rest,
+        verbose=2 if "-vv" in before_rest else before_rest.count("-v"),
+    )

@@ -1,0 +1,156 @@
+"""The project's checks: `nox` runs the default ones, `nox -l` lists all, `nox -s quick` is the developer's loop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PYTHONS = ("3.11", "3.12", "3.13")
+CODE = ("fraisier", "tests", "benchmarks", "docs", "noxfile.py")
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "typing", "imports", "tests"]
+
+
+def works(executable: str | Path, version: str) -> bool:
+    """Say whether this is a Python of that version; a version manager's stub on PATH may answer for one that is not there."""
+    command = [str(executable), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0 and answer.stdout.strip() == version
+
+
+def locate(version: str) -> Path | None:
+    """Return a working interpreter from PATH or from a folder of versions as version managers keep them."""
+    found = shutil.which(f"python{version}")
+    if found and works(found, version):
+        return Path(found)
+    roots = [os.environ.get("PYENV_ROOT", ""), Path.home() / ".pyenv", "/opt/python"]
+    for root in filter(None, roots):
+        versions = Path(root) / "versions" if (Path(root) / "versions").is_dir() else Path(root)
+        for folder in sorted(versions.glob(f"{version}*"), reverse=True):
+            if works(folder / "bin" / f"python{version}", version):
+                return folder / "bin" / f"python{version}"
+    return None
+
+
+def interpreters() -> list[str]:
+    """Return the versions that are here, with their folders put on PATH, where nox looks for them."""
+    here = []
+    for version in PYTHONS:
+        found = locate(version)
+        if found is None:
+            continue
+        here.append(version)
+        if shutil.which(f"python{version}") != str(found):
+            os.environ["PATH"] = os.pathsep.join([str(found.parent), os.environ.get("PATH", "")])
+    return here
+
+
+HERE = interpreters()
+CURRENT = "{}.{}".format(*sys.version_info)
+NEWEST = HERE[-1] if HERE else CURRENT
+"""What needs one Python only (servers, killed processes, the slow ones) runs here."""
+
+
+def install(session: nox.Session) -> None:
+    """Install the package with all that its development needs, from the checkout."""
+    session.install("-q", ".[dev]")
+
+
+def pytest(session: nox.Session, *arguments: str) -> None:
+    """Run pytest; what is given after `--` on nox's command line is passed on."""
+    session.run("python", "-m", "pytest", *arguments, *session.posargs)
+
+
+def check_style(session: nox.Session) -> None:
+    """Run ruff as linter and as formatter."""
+    there = [path for path in CODE if (ROOT / path).exists()]
+    session.run("ruff", "check", *there)
+    session.run("ruff", "format", "--check", *there)
+
+
+def check_types(session: nox.Session) -> None:
+    """Run mypy: strictly over the package, leniently over the scripts round it."""
+    session.run("mypy")
+    scripts = ["noxfile.py", *(str(path) for path in sorted((ROOT / "benchmarks").glob("*.py")))]
+    for script in scripts:  # one by one: scripts of the same name or without a package do not disturb each other
+        session.run("mypy", "--config-file=", "--check-untyped-defs", "--ignore-missing-imports", script, silent=True)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style: ruff check and ruff format."""
+    install(session)
+    check_style(session)
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Types: mypy --strict."""
+    install(session)
+    check_types(session)
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Layers: who may import whom."""
+    install(session)
+    session.run("lint-imports")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests that fit into CI, on each Python that is here; some of them on the newest only."""
+    install(session)
+    only = "not long" if session.python == NEWEST else "not long and not lab and not once"
+    pytest(session, "-m", only)
+
+
+@nox.session(reuse_venv=True)
+def quick(session: nox.Session) -> None:
+    """The developer's loop: style, types, and the quick tests on the current Python."""
+    install(session)
+    check_style(session)
+    check_types(session)
+    pytest(session, "-q", "-m", "not long and not lab and not once and not slow")
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """The tests that are too slow for CI."""
+    install(session)
+    pytest(session, "-m", "long")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Install the package as a user does, and run its demonstration."""
+    session.install("-q", ".[all]")
+    session.run("fraisier", "demo", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run every benchmark; each prints its figures and fails when a bound does not hold."""
+    install(session)
+    for path in sorted((ROOT / "benchmarks").glob("[!_]*.py")):
+        if "__main__" in path.read_text(encoding="utf-8"):
+            session.run("python", str(path.relative_to(ROOT)), *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The tests of the documentation: every link, command, key, event, metric and error code."""
+    install(session)
+    pytest(session, "-q", "tests/docs", "tests/project")
