@@ -96,10 +96,11 @@ async def through_bus(events: int, readers: int) -> None:
         assert all(count == [events] for count in counts)
 
 
-async def through_queues(events: int, readers: int) -> None:
-    """Put `events` into one bounded queue a reader; a reader calls a handler with each."""
-    queues: list[asyncio.Queue[object]] = [asyncio.Queue(CAPACITY) for _ in range(readers)]
-    counts = []
+def start_readers(
+    tasks: asyncio.TaskGroup, queues: list[asyncio.Queue[object]]
+) -> tuple[list[list[int]], list[asyncio.Task[None]]]:
+    """Start a task a queue that calls a counting handler with each item; return the counts and the tasks."""
+    counts, running = [], []
 
     async def read(queue: asyncio.Queue[object], handle: Callable[[object], Awaitable[None]]) -> None:
         get, done = queue.get, queue.task_done
@@ -107,12 +108,18 @@ async def through_queues(events: int, readers: int) -> None:
             await handle(await get())
             done()
 
+    for number, queue in enumerate(queues):
+        count, handle = make_handler()
+        counts.append(count)
+        running.append(tasks.create_task(read(queue, handle), name=f"reader-{number}"))
+    return counts, running
+
+
+async def through_queues(events: int, readers: int) -> None:
+    """Put bare events into one bounded queue a reader: no journal, no seq."""
+    queues: list[asyncio.Queue[object]] = [asyncio.Queue(CAPACITY) for _ in range(readers)]
     async with asyncio.TaskGroup() as tasks:
-        running = []
-        for number, queue in enumerate(queues):
-            count, handle = make_handler()
-            counts.append(count)
-            running.append(tasks.create_task(read(queue, handle), name=f"reader-{number}"))
+        counts, running = start_readers(tasks, queues)
         for _ in range(events):
             for queue in queues:
                 await queue.put(EVENT)
@@ -138,6 +145,24 @@ async def through_pyee(events: int, readers: int) -> None:
         if number % CAPACITY == CAPACITY - 1:
             await emitter.wait_for_complete()
     await emitter.wait_for_complete()
+    assert all(count == [events] for count in counts)
+
+
+async def through_journal_and_queues(events: int, readers: int) -> None:
+    """What one would write by hand: append to the same journal, then put the record into each reader's queue."""
+    queues: list[asyncio.Queue[object]] = [asyncio.Queue(CAPACITY) for _ in range(readers)]
+    journal = RingJournal()
+    await journal.open(lambda records: None)
+    async with asyncio.TaskGroup() as tasks:
+        counts, running = start_readers(tasks, queues)
+        for _ in range(events):
+            record = await journal.append(EVENT)
+            for queue in queues:
+                await queue.put(record)
+        for queue in queues:
+            await queue.join()
+        for task in running:
+            task.cancel()
     assert all(count == [events] for count in counts)
 
 
@@ -234,7 +259,11 @@ def main() -> None:
     parser.add_argument("--without-pyee", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    contenders: dict[str, Contender] = {"bus": through_bus, "queue": through_queues}
+    contenders: dict[str, Contender] = {
+        "bus": through_bus,
+        "queue": through_queues,
+        "same journal and queue": through_journal_and_queues,
+    }
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -262,7 +291,7 @@ def show(results: dict[str, Any]) -> None:
             if isinstance(value, dict):
                 form = "{:.2f}" if "/" in name else "{:,.0f}"
                 value = "  ".join(f"{key} {form.format(number)}" for key, number in value.items())
-            print(f"  {name:12} {value}")
+            print(f"  {name:26} {value}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import anyio
 
 from fraisier import reports
 from fraisier.audit import AuditSubscriber, load_or_make_key
@@ -312,8 +311,6 @@ class Orchestrator:
             return await work(stop)
         finally:
             self._stops.discard(stop)
-            with anyio.CancelScope(shield=True), anyio.move_on_after(1.0):
-                await self.bus.wait_idle(1.0)
 
     def _pairs(self, fraise: str, environment: str) -> list[tuple[str, str]]:
         pairs = [

@@ -53,6 +53,7 @@ class Bus:
         redact: Callable[[str], str] = str,
     ) -> None:
         self._journal = journal
+        self._append = journal.append
         self._clock = clock
         self._ids = ids
         self._retries = retries
@@ -112,13 +113,13 @@ class Bus:
         """
         # Not `async def`: the usual case is the journal's own coroutine, without one of ours around it.
         shared = self._shared
-        if shared.crowded or shared.accepted.get(event.__class__) is not False:
+        if shared.crowded or event.__class__ not in shared.durable_types:
             return self._publish_with_care(event, guard)
-        return self._journal.append(event, guard)
+        return self._append(event, guard)
 
     async def _publish_with_care(self, event: Event, guard: Guard | None) -> Record:
         shared, event_class = self._shared, event.__class__
-        if event_class not in shared.accepted:
+        if shared.closed or event_class not in TYPE_OF:
             raise self._refusal(event)
         if shared.crowded:
             # Before the append, so that being cancelled here leaves nothing behind. One turn for the readers
@@ -126,17 +127,16 @@ class Bus:
             shared.crowded = False
             await anyio.lowlevel.checkpoint()
         if not event_class.ephemeral:
-            return await self._journal.append(event, guard)
+            return await self._append(event, guard)
         if guard is not None:
             raise ValidationError(f"{TYPE_OF[event_class]} is not journalled, so nothing can guard it")
         return self._hand_on(event)
 
     def emit(self, event: Event) -> None:
         """Hand on an ephemeral event without waiting at all. Raises BusClosedError, ValidationError."""
-        ephemeral = self._shared.accepted.get(event.__class__)
-        if ephemeral is None:
+        if self._shared.closed or event.__class__ not in TYPE_OF:
             raise self._refusal(event)
-        if not ephemeral:
+        if not event.ephemeral:
             raise ValidationError(f"{TYPE_OF[event.__class__]} is journalled: use `await publish(...)`")
         self._hand_on(event)
 
@@ -243,7 +243,7 @@ class Bus:
             stream.leave()
 
     def _refuse_after_close(self) -> None:
-        if self._shared.closed:
+        if self._shared.closed and self._entered:
             raise BusClosedError("the bus is closed")
 
     # Watching -----------------------------------------------------------------------------------------------

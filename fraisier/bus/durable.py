@@ -50,7 +50,7 @@ class DurableSubscription(Subscription):
         self._saved = -1
         self._started = False
         self.passive = False
-        self.parked = True
+        self.park()
 
     @property
     def is_idle(self) -> bool:

@@ -41,27 +41,22 @@ class FanOut:
     def committed(self, records: Sequence[Record]) -> None:
         """Hand out committed records, in `seq` order; the journal calls this before it wakes their
         publishers."""
+        if not records:
+            return
         routes = self._routes
         for record in records:
-            event_class = record.event.__class__
-            route = routes.get(event_class)
-            if route is None:
-                route = self._route(event_class)
+            try:
+                route = routes[record.event.__class__]
+            except KeyError:
+                route = self._route(record.event.__class__)
             for inbox in route:
-                if inbox.parked:
-                    continue
                 buffer = inbox.buffer
-                waiting = len(buffer)
-                if waiting >= inbox.half:
-                    if waiting >= inbox.capacity:
-                        inbox.park()
-                        continue
-                    self._shared.crowded = True
+                if len(buffer) >= inbox.brim and not inbox.makes_room():
+                    continue
                 buffer.append(record)
                 if inbox.waiter is not None:
                     inbox.ring()
-        if records:
-            self._shared.head = records[-1].seq
+        self._shared.head = record.seq
 
     def ephemeral(self, record: Record) -> None:
         """Hand out a record that is in no journal."""

@@ -19,7 +19,7 @@ _PAGE_MAX = 512
 class Shared:
     """What the inboxes of one bus have in common: the journal, and the seq that was fanned out last."""
 
-    __slots__ = ("_progress", "accepted", "closed", "crowded", "head", "journal")
+    __slots__ = ("_progress", "closed", "crowded", "durable_types", "head", "journal")
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
@@ -34,12 +34,13 @@ class Shared:
 
     def open(self) -> None:
         """Accept every registered event type."""
-        self.accepted.update((event_class, event_class.ephemeral) for event_class in TYPE_OF)
+        self.closed = False
+        self.durable_types.update(event_class for event_class in TYPE_OF if not event_class.ephemeral)
 
     def close(self) -> None:
         """Accept nothing any more."""
         self.closed = True
-        self.accepted.clear()
+        self.durable_types.clear()
 
     def note_progress(self) -> None:
         """Wake those who wait for readers to get on."""
@@ -64,12 +65,12 @@ class Inbox(Bell):
 
     __slots__ = (
         "_read_to",
+        "brim",
         "buffer",
         "capacity",
         "classes",
         "dropped",
         "ended",
-        "half",
         "handled",
         "name",
         "parked",
@@ -90,7 +91,8 @@ class Inbox(Bell):
         self.patterns = patterns
         self.classes: frozenset[type[Event]] = event_classes(patterns)
         self.capacity = capacity
-        self.half = capacity // 2
+        self.brim = capacity // 2
+        """From how many records on the fan-out has to ask `makes_room`: half full, or 0 while parked."""
         self.buffer: deque[Record] = deque()
         self.parked = False
         self.ended = False
@@ -106,21 +108,33 @@ class Inbox(Bell):
         """Whether everything that arrived was handed out."""
         return not self.buffer and not self.parked
 
+    def makes_room(self) -> bool:
+        """Return whether one more journalled record may be put; a full inbox parks instead."""
+        if self.parked:
+            return False
+        if len(self.buffer) >= self.capacity:
+            self.park()
+            self.parks += 1
+            return False
+        self.shared.crowded = True
+        return True
+
     def put_ephemeral(self, record: Record) -> None:
         """Take a record that is in no journal; the oldest such record gives way when there is no room.
 
         A parked reader gets none, or a line of output would overtake the step that it belongs to.
         """
         buffer = self.buffer
-        if self.parked:
-            self.dropped += 1
-            return
-        if len(buffer) >= self.capacity:
-            self.dropped += 1
-            if not self._drop_oldest_ephemeral():
+        if len(buffer) >= self.brim:
+            if self.parked:
+                self.dropped += 1
                 return
-        elif len(buffer) >= self.half:
-            self.shared.crowded = True
+            if len(buffer) < self.capacity:
+                self.shared.crowded = True
+            else:
+                self.dropped += 1
+                if not self._drop_oldest_ephemeral():
+                    return
         buffer.append(record)
         if self.waiter is not None:
             self.ring()
@@ -133,9 +147,14 @@ class Inbox(Bell):
         return False
 
     def park(self) -> None:
-        """Stop taking records from the fan-out."""
+        """Stop taking records from the fan-out, until `unpark`."""
         self.parked = True
-        self.parks += 1
+        self.brim = 0
+
+    def unpark(self) -> None:
+        """Take records from the fan-out again."""
+        self.parked = False
+        self.brim = self.capacity // 2
 
     def end(self) -> None:
         """Let the reader use up the buffer, then stop."""
@@ -154,7 +173,7 @@ class Inbox(Bell):
         if self.position >= shared.head:
             # The fan-out runs on this loop, and nothing is awaited between the check and the flag: no gap, no
             # repeat.
-            self.parked = False
+            self.unpark()
             return
         upto = shared.head
         page = await shared.journal.read(self.position, upto, limit=min(self.capacity, _PAGE_MAX))

@@ -13,7 +13,7 @@ class Stream(Inbox, AsyncIterator[Record]):
 
     def leave(self) -> None:
         """Let the reader use up the buffer, and read nothing more from the journal."""
-        self.parked = False
+        self.unpark()
         self.end()
 
     async def __anext__(self) -> Record:

@@ -70,3 +70,8 @@ def _kind_names(key: Key) -> list[str]:
         found += [kind.name] if kind else []
         waiting += [] if isinstance(hint, type) else typing.get_args(hint)
     return found
+
+
+def extra_words(cls: type[schema.Settings]) -> tuple[str, ...]:
+    """Return the words that a class takes in the file beyond its own keys."""
+    return ("git_repo",) if cls is schema.Environment else ("defaults",) if cls is schema.Config else ()

@@ -47,6 +47,7 @@ NAME = re.compile(r"\{\{[ \t\n]*([A-Za-z_][A-Za-z0-9_.-]*)[ \t\n]*\}\}")
 REFERENCE = re.compile(
     r"\$\{(?:file:(?P<path>[^{}\0]+)|(?P<variable>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^{}\0]*))?)\}"
 )
+_OPENING = re.compile(r"\$\{|\{\{")
 _EXCERPT = 30
 
 
@@ -112,9 +113,7 @@ def render(text: str, *, name: Callable[[str], str], reference: Callable[[Refere
 
 def escape(value: str) -> str:
     """Return a text that renders to exactly `value`."""
-    # A brace or a dollar at the seam could pair up with a neighbour, so each one that could begin something
-    # is doubled as a pair.
-    return value.replace("${", "$${").replace("{{", "{{{{")
+    return _OPENING.sub(lambda match: "$${" if match[0] == "${" else "{{{{", value)
 
 
 def _excerpt(text: str, start: int) -> str:

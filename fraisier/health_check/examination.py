@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Verdict = HealthPassed | HealthFailed
 Emit = Callable[[Event], object]
 
-UNCHECKED = HealthCheck(type="exec", interval_s=0.25)
+UNCHECKED = HealthCheck(type="exec", interval_s=0.25, deadline_s=10.0)
 """The pace for a service without a health check: it is only looked at, which is cheap."""
 
 TAIL_LINES = 10

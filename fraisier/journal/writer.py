@@ -116,13 +116,16 @@ class Writer:
         batch.head_hash = self.hash
 
     def _identity(self) -> tuple[int, int]:
-        found = self._path.stat()
+        try:
+            found = self._path.stat()
+        except OSError:
+            return 0, 0
         return found.st_dev, found.st_ino
 
     def _catch_up(self, batch: Batch) -> None:
         if self._identity() != self._file:
             raise DatabaseTransactionError(
-                f"the store {self._path} was replaced while it was open",
+                f"the store {self._path} was replaced or removed while it was open",
                 context={"path": str(self._path)},
                 recoverable=False,
                 hint="end this process and start it again; what it wrote last is in the replaced file",

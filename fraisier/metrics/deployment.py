@@ -43,6 +43,7 @@ def load_prometheus() -> ModuleType | None:
     """Return prometheus_client, or None when it is not installed. It is loaded late because it is slow to
     import."""
     try:
+        importlib.import_module("prometheus_client.core")
         return importlib.import_module("prometheus_client")
     except ImportError:
         return None

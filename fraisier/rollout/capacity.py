@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import anyio
 
@@ -25,11 +25,14 @@ class Capacity:
         """The targets that served and do not now, as far as we know."""
         return frozenset(self._away)
 
-    async def take(self, name: str) -> bool:
-        """Wait until `name` may go away; the caller's scope bounds the wait. Return whether a permit was used for it."""
+    async def take(self, name: str, *, unless: Callable[[], bool]) -> bool:
+        """Wait until `name` may go away, or until `unless()` holds (look again by `wake`); the caller's scope bounds the
+        wait. Return whether a permit was taken for it."""
         if name in self._unserved or name in self._away:
             return False
         while len(self._away) >= self.limit:
+            if unless():
+                return False
             await self._changed.wait()
         self._away.add(name)
         return True

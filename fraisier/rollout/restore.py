@@ -27,15 +27,14 @@ def _steps(way: WayBack, settings: Environment, state: TargetState | None) -> tu
     without asking, because a step in doubt may have happened."""
     has_service = settings.service is not None
     if not way.release:
-        return (*(("restart",) if has_service else ()), "switch")
+        return (*(("restart",) if has_service else ()), "switch", "cleanup")
     changed = state is None or any(step in state.steps for step in ("drain", "switch", "restart"))
     steps: list[str] = list(PREPARE_STEPS) if not way.staged else []
     if changed:
         steps.append("switch")
         if has_service:
             steps.append("restart")
-    steps.append("verify")
-    return tuple(steps)
+    return (*steps, "verify", "cleanup")
 
 
 def _undoes_migration(state: TargetState | None, settings: Environment) -> bool:

@@ -194,10 +194,17 @@ class Runner:
             await anyio.sleep(pause_s)
 
     async def _change(self, target: PlanTarget) -> None:
-        used = await self.capacity.take(target.name)
+        used = await self.capacity.take(target.name, unless=lambda: self._halted or self._hopeless)
         if self._halted:
             if used:
                 self.capacity.back(target.name)
+            return
+        if not used and self._hopeless and target.name not in self.capacity.away:
+            self.errors[target.name] = DeploymentError(
+                f"{target.name} was left as it is: {', '.join(sorted(self.capacity.away))} did not come back, and "
+                f"max_unavailable is {self.capacity.limit}",
+                code="CAPACITY",
+            )
             return
         started = anyio.current_time()
         step = ""
@@ -294,7 +301,10 @@ class Runner:
             self.releases.get(target.name, ()),
             keep_releases=settings.keep_releases,
             keep_failed=settings.keep_failed,
-            always=(target.release if good else "", target.previous_release, target.current_release),
+            # Going back, what was current is the release that failed: it stays only as `keep_failed` says.
+            always=(target.release if good else "",)
+            if self._rollback
+            else (target.release if good else "", target.previous_release, target.current_release),
             new_good=target.release if good else "",
         )
         try:
@@ -379,6 +389,12 @@ class Runner:
     @property
     def _exceeded(self) -> bool:
         return len(self.errors) > self.plan.max_failures
+
+    @property
+    def _hopeless(self) -> bool:
+        """Whether no permit can ever come back: all that are away have failed here, and nobody is at work on them."""
+        away = self.capacity.away
+        return len(away) >= self.capacity.limit and away <= set(self.errors)
 
     @property
     def _halted(self) -> bool:

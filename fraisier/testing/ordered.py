@@ -21,7 +21,7 @@ def ordered_cancellation() -> Iterator[None]:
     original = backend.CancelScope
     numbers = itertools.count()
 
-    class NumberedScope(original):  # type: ignore[misc]
+    class NumberedScope(original):  # type: ignore[misc,valid-type]
         __slots__ = ("_number",)
 
         def __init__(self, *args: Any, **options: Any) -> None:

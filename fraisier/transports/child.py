@@ -82,6 +82,8 @@ async def collect(process: Process) -> None:
 
 def _not_started(argv: Sequence[str], cwd: str, error: OSError) -> Completed:
     if cwd and not os.access(cwd, os.X_OK):
-        return Completed(exit_code=126, stdout="", stderr=f"cannot enter the directory {cwd}: {error.strerror}")
+        return Completed(
+            exit_code=126, stdout="", stderr=f"cannot enter the directory {cwd}: {error.strerror}"
+        )
     code = 127 if isinstance(error, FileNotFoundError) else 126
     return Completed(exit_code=code, stdout="", stderr=f"{argv[0]}: {error.strerror}")

@@ -95,4 +95,3 @@ def _copy(source: Path, destination: Path) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-

@@ -5,8 +5,12 @@ import asyncio
 import anyio
 import pytest
 
+from fraisier.bus import Bus
+from fraisier.clock import SystemClock
 from fraisier.errors import BusClosedError, DatabaseConnectionError, UsageError
 from fraisier.events import Record
+from fraisier.ids import SystemIds
+from fraisier.journal.sqlite import SqliteJournal
 from fraisier.testing import RecordingSubscriber, run_virtual
 from tests.bus.world import ListJournal, bus_over, line, make_bus, numbers, step
 
@@ -305,3 +309,28 @@ async def test_it_works_in_a_real_event_loop_too():
         for number in range(2000):
             await bus.publish(step(number))
     assert numbers(recorder.records) == list(range(2000))
+
+
+async def test_over_a_file_nothing_is_missed_and_a_durable_subscriber_goes_on(tmp_path):
+    clock = SystemClock()
+    ids = SystemIds(clock)
+    live, first, second = RecordingSubscriber(), RecordingSubscriber(), RecordingSubscriber()
+
+    def over_file():
+        return Bus(SqliteJournal(tmp_path / "fraisier.db", clock=clock, ids=ids), clock=clock, ids=ids)
+
+    async def talk(bus, base):
+        for number in range(base, base + 20):
+            await bus.publish(step(number))
+
+    async with over_file() as bus:
+        bus.subscribe("live", "*", live, capacity=16)
+        bus.subscribe("audit", "*", first, durable=True, capacity=16)
+        async with anyio.create_task_group() as talkers:
+            for base in range(0, 1000, 100):
+                talkers.start_soon(talk, bus, base)
+    async with over_file() as bus:
+        bus.subscribe("audit", "*", second, durable=True)
+        await bus.publish(step(7))
+    assert live.seqs() == first.seqs() == list(range(1, 201))
+    assert second.seqs() == [201]

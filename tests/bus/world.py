@@ -11,11 +11,11 @@ from fraisier.bus import Bus
 from fraisier.events import Event, Record
 from fraisier.events.types import StepOutput, StepStarted
 from fraisier.journal.base import DeadLetter, Guard, JournalStatistics
-from fraisier.testing import SeededIds, VirtualClock
+from fraisier.testing import MemoryJournal, SeededIds, VirtualClock
 
 
 class ListJournal:
-    """The journal's port as the bus uses it, over a list; keeps its data when closed. `commit_s` is how long
+    """The journal's port as the bus uses it, for tests that look inside it, slow it down or break it. `commit_s` is how long
     one takes."""
 
     def __init__(self, *, commit_s: float = 0.0) -> None:
@@ -87,7 +87,8 @@ class ListJournal:
 def make_bus(journal: Any = None, **options: Any) -> Bus:
     """Return a bus that was not entered yet."""
     clock = VirtualClock()
-    return Bus(ListJournal() if journal is None else journal, clock=clock, ids=SeededIds(0, clock), **options)
+    ids = SeededIds(0, clock)
+    return Bus(journal or MemoryJournal(clock=clock, ids=ids), clock=clock, ids=ids, **options)
 
 
 @asynccontextmanager

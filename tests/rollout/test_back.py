@@ -84,6 +84,14 @@ def test_a_first_deployment_that_fails_is_stopped_and_leaves_no_current() -> Non
     assert stage.world.target("t1").running == ""
 
 
+def test_a_failed_release_is_removed_from_disk_unless_it_is_kept_to_look_at() -> None:
+    for kept, expected in ((0, [V1]), (1, [V1, V2])):
+        stage = Stage(environment(2, keep_failed=kept))
+        stage.world.unhealthy.add(V2)
+        upgraded(stage)
+        assert sorted(stage.world.target("t1").staged.values()) == sorted(expected)
+
+
 def test_failures_within_max_failures_go_back_alone_and_the_rest_goes_on() -> None:
     stage = Stage(environment(5, rollout=Rollout(max_failures=1, batch=("2",), max_unavailable="2")))
     stage.world.unhealthy_on.add(("t2", V2))
@@ -197,6 +205,29 @@ def test_a_rollback_that_fails_needs_attention_and_blocks_the_next_deploy_until_
     forced = Stage.play(stage, lambda o: _forced(o, stage))
     assert forced.outcome == "succeeded"
     assert set(stage.world.serving().values()) == {V3}
+
+
+def test_a_rollback_without_a_permit_leaves_the_healthy_target_and_says_so_at_once() -> None:
+    stage = Stage(environment(3, rollout=Rollout(batch=("1",), max_unavailable="1")))
+    stage.world.unhealthy_on.add(("t2", V2))
+    stage.play(deploy("v1"))
+
+    async def story(o: Orchestrator) -> DeploymentResult:
+        async def spoil() -> None:
+            async with o.subscribe("rollback.started") as started:
+                async for _ in started:
+                    stage.world.fail("switch", target="t2", times=9, error=lambda: ProviderError("disk full"))
+                    return
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(spoil)
+            await anyio.sleep(0)
+            return await o.deploy("api", "production", version="v2")
+
+    result = stage.play(story)
+    assert (result.outcome, result.reason) == ("needs_attention", "rollback_failed")
+    assert stage.world.serving()["t1"] == V2
+    assert result.duration_s < 120
 
 
 async def _forced(o: Orchestrator, stage: Stage) -> DeploymentResult:

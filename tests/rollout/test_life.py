@@ -139,8 +139,8 @@ def test_broken_slow_and_hung_observers_change_neither_outcome_nor_duration() ->
     outcome, took_s = run_with(6)
     disturbed, disturbed_s = run_with(6, "raises", "sleeps", "lags")
     assert outcome == disturbed == "rolled_back"
-    # Waiting for the observers after each deployment is bounded at a second; the rollouts themselves take the same time.
-    assert disturbed_s - took_s <= 2.1
+    assert disturbed_s == pytest.approx(took_s)
+    assert took_s < 60
 
 
 def test_fraises_run_in_the_order_of_depends_on_and_a_failure_skips_dependants() -> None:

@@ -1,0 +1,60 @@
+"""Declares the commands over the audit trail."""
+
+from __future__ import annotations
+
+import asyncclick as click
+
+from fraisier.cli.command import Leaf, Tree
+from fraisier.cli.params import option
+
+_RUN = "fraisier.cli.run.audit"
+
+
+def _filters() -> list[click.Parameter]:
+    return [
+        option("--fraise", help="only of this fraise", default="", metavar="FRAISE"),
+        option("--environment", help="only in this environment", default="", metavar="ENV"),
+        option("--type", help="only events of this type (`deployment.*`)", default="", metavar="TYPE"),
+        option("--actor", help="only what this user asked for", default="", metavar="USER"),
+        option("--days", help="only the last N days", type=click.IntRange(min=1), default=None, metavar="N"),
+    ]
+
+
+_LIST = Leaf(
+    "list",
+    run=f"{_RUN}:list_events",
+    help="List what is on record, oldest first.",
+    examples=["fraisier audit list", "fraisier audit list --actor alice --type 'deployment.*' --days 7"],
+    params=[
+        *_filters(),
+        option("--limit", help="at most the last N (default 100)", type=click.IntRange(min=1), default=100, metavar="N"),
+    ],
+)
+_VERIFY = Leaf(
+    "verify",
+    run=f"{_RUN}:verify",
+    help="Check that the trail is what was written.\n\nWalks the whole chain of hashes and checks every signature. With "
+    "--head it also looks for a hash that you kept (every deployment prints one), which tells whether the end of the trail "
+    "was cut off. Exits with 7 when something is wrong.",
+    examples=["fraisier audit verify", "fraisier audit verify --head 3f9a…"],
+    params=[option("--head", help="a hash that you kept", default="", metavar="HASH")],
+)
+_EXPORT = Leaf(
+    "export",
+    run=f"{_RUN}:export",
+    help="Write the trail to stdout, for another program to keep.",
+    examples=["fraisier audit export > trail.jsonl", "fraisier audit export --format csv --days 30 > trail.csv"],
+    params=[*_filters(), option("--format", help="jsonl or csv", type=click.Choice(["jsonl", "csv"]), default="jsonl")],
+)
+
+COMMANDS = {
+    "audit": Tree(
+        "audit",
+        help="The audit trail: an append-only, hash-chained, signed log of all that was done.",
+        entries={
+            "list": (_LIST, "list what is on record"),
+            "verify": (_VERIFY, "check that nothing was changed or cut off"),
+            "export": (_EXPORT, "write the trail to stdout"),
+        },
+    )
+}

@@ -1,0 +1,113 @@
+"""Declares the commands that bring versions to targets."""
+
+from __future__ import annotations
+
+import asyncclick as click
+
+from fraisier.cli.command import Leaf
+from fraisier.cli.params import ListType, argument, flag, fraise_and_environment, globs, limit, lock_wait, option, yes
+
+_RUN = "fraisier.cli.run.rollout"
+
+
+def _version(help: str) -> click.Option:
+    return option("--version", help=help, default="", metavar="REF")
+
+
+def _strategy() -> click.Option:
+    return option(
+        "--strategy",
+        help="rolling or all_at_once, instead of the configured one",
+        default="",
+        metavar="NAME",
+    )
+
+
+def _force(help: str) -> click.Option:
+    return flag("--force", help=help)
+
+
+def _selection() -> list[click.Parameter]:
+    return [limit(), globs("--exclude", "all targets but these")]
+
+
+_REF_HELP = "branch, tag or commit (default: the head of the configured branch)"
+
+COMMANDS = {
+    "plan": Leaf(
+        "plan",
+        run="fraisier.cli.run.plan:plan",
+        help="Show what a deployment would change now.\n\nLooks at every target and prints, for each, the version that it "
+        "has, the one that it would get, its wave and its steps. Nothing is changed.",
+        examples=[
+            "fraisier plan api production",
+            "fraisier plan api production --version v1.4.2",
+            "fraisier plan api production --detailed-exitcode   # 10: there are changes",
+        ],
+        params=[
+            *fraise_and_environment(),
+            _version(_REF_HELP),
+            *_selection(),
+            _strategy(),
+            _force("plan targets too that have the version already"),
+            flag("--detailed-exitcode", help="exit with 10 when there are changes"),
+        ],
+    ),
+    "deploy": Leaf(
+        "deploy",
+        run=f"{_RUN}:deploy",
+        help="Bring a version to the targets.\n\nEvery target is prepared before the first one is changed. Then the targets "
+        "are changed wave by wave, and a wave begins only when the one before it is healthy. When something fails, every "
+        "changed target goes back to its last good release (`on_failure` in fraises.yaml says otherwise).\n\n"
+        "Several fraises, separated by commas, are deployed side by side, each after those that it depends on.\n\n"
+        "Ctrl-C once: the running step of each target is finished and recorded, then it stops. Twice: it stops now. "
+        "Either way `fraisier deploy` again looks at every target first and goes on from what is really there.",
+        examples=[
+            "fraisier deploy api production",
+            "fraisier deploy api production --version v1.4.2 -y",
+            "fraisier deploy api,worker staging --lock-wait 10m",
+            "fraisier deploy api production --limit 'web-[12]' --dry-run",
+            "fraisier deploy api production --json | jq -c 'select(.type==\"result\")'",
+        ],
+        params=[
+            click.Argument(["fraises"], metavar="FRAISE[,FRAISE…]", type=ListType()),
+            argument("ENV"),
+            _version(_REF_HELP),
+            *_selection(),
+            _strategy(),
+            flag("--dry-run", help="show the plan and change nothing"),
+            _force("deploy to targets that have the version already; go on after one that needed attention"),
+            yes(),
+            lock_wait(),
+        ],
+    ),
+    "rollback": Leaf(
+        "rollback",
+        run=f"{_RUN}:rollback",
+        help="Go back.\n\nWithout --to, the latest deployment is undone on the targets that it changed: each goes to its own "
+        "previous good release. Called again, it goes further back. With --to, all targets (or those of --limit) get the "
+        "named release or version.",
+        examples=[
+            "fraisier rollback api production",
+            "fraisier rollback api production --to v1.4.1",
+            "fraisier rollback api production --limit web-3 -y",
+        ],
+        params=[
+            *fraise_and_environment(),
+            option("--to", help="a release id, or a branch, tag or commit", default="", metavar="RELEASE"),
+            limit(),
+            _force("go on after a deployment that needed attention"),
+            flag("--dry-run", help="show the plan and change nothing"),
+            yes(),
+            lock_wait(),
+        ],
+    ),
+    "retry": Leaf(
+        "retry",
+        run=f"{_RUN}:retry",
+        help="Deploy the same version again to every target that a deployment did not leave on it.\n\nRefused while that "
+        "deployment is not ended. The beginning of its id is enough when no other one begins so.",
+        examples=["fraisier history --status failed", "fraisier retry 0192e4a7"],
+        params=[argument("DEPLOYMENT"), _force("go on after a deployment that needed attention"), yes(), lock_wait()],
+    ),
+}

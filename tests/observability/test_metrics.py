@@ -1,0 +1,368 @@
+"""Metrics: fed by events, live or replayed, with the documented names and labels."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import anyio
+import pytest
+from prometheus_client import CollectorRegistry
+
+from fraisier._version import __version__
+from fraisier.bus.statistics import BusStatistics, SubscriberStatistics
+from fraisier.events import Event, Record
+from fraisier.events import types as ev
+from fraisier.health_check.tally import LABELS
+from fraisier.journal.base import JournalStatistics
+from fraisier.journal.fold import DeploymentState
+from fraisier.metrics import (
+    METRICS,
+    DeploymentMetrics,
+    MetricsRecorder,
+    MetricsSubscriber,
+    RuntimeMetrics,
+    get_metrics_recorder,
+    measure_loop_lag,
+    render,
+)
+from fraisier.metrics.catalogue import SPECS
+
+SECOND_US = 1_000_000
+D1 = {"deployment_id": "d1", "fraise": "api", "environment": "production"}
+D2 = {**D1, "deployment_id": "d2"}
+REQUESTED = ev.DeploymentRequested(**D1, provider="local", fraise_type="api")
+
+
+class Fed:
+    """A recorder fed through its subscriber, and a look at its registry."""
+
+    def __init__(self, **options: Any) -> None:
+        self.registry = CollectorRegistry()
+        self.recorder = MetricsRecorder(DeploymentMetrics(self.registry))
+        self.subscriber = MetricsSubscriber(self.recorder, **options)
+
+    def feed(self, *events: Event) -> Fed:
+        self.subscriber.from_records(
+            Record(seq, f"id{seq}", seq * SECOND_US, event) for seq, event in enumerate(events, 1)
+        )
+        return self
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+
+def series(registry: Any, name: str) -> dict[tuple[str, ...], float]:
+    return {
+        tuple(sample.labels.values()): sample.value
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == name
+    }
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [
+        (ev.DeploymentSucceeded(**D1, duration_s=7), "success"),
+        (ev.DeploymentSucceeded(**D1, outcome="unchanged", duration_s=7), "unchanged"),
+        (ev.DeploymentFailed(**D1, duration_s=7), "failed"),
+        (ev.DeploymentFailed(**D1, outcome="locked", duration_s=7), "locked"),
+        (ev.DeploymentFailed(**D1, outcome="unreachable", duration_s=7), "unreachable"),
+        (ev.DeploymentRolledBack(**D1, duration_s=7), "rolled_back"),
+        (ev.DeploymentNeedsAttention(**D1, duration_s=7), "needs_attention"),
+        (ev.DeploymentInterrupted(**D1, duration_s=7), "interrupted"),
+    ],
+)
+def test_a_deployment_counts_under_its_outcome(ending: Event, status: str) -> None:
+    """Once, with its duration, and is no longer active."""
+    fed = Fed().feed(REQUESTED, ev.DeploymentStarted(**D1), ending)
+    assert series(fed.registry, "fraisier_deployments_total") == {("local", status, "api"): 1}
+    assert fed.value("fraisier_deployment_duration_seconds_sum", provider="local", status=status) == 7
+    assert (
+        fed.value("fraisier_deployment_duration_seconds_bucket", provider="local", status=status, le="5.0")
+        == 0
+    )
+    assert (
+        fed.value("fraisier_deployment_duration_seconds_bucket", provider="local", status=status, le="10.0")
+        == 1
+    )
+    assert fed.value("fraisier_active_deployments", provider="local") == 0
+
+
+@pytest.mark.parametrize("ending", [ev.DeploymentPaused(**D1), ev.DeploymentSuperseded(**D1)])
+def test_an_ending_without_a_duration_puts_none_into_the_histogram(ending: Event) -> None:
+    """It is counted all the same."""
+    fed = Fed().feed(REQUESTED, ev.DeploymentStarted(**D1), ending)
+    assert sum(series(fed.registry, "fraisier_deployments_total").values()) == 1
+    assert series(fed.registry, "fraisier_deployment_duration_seconds_count") == {}
+
+
+def test_active_deployments_are_those_that_act() -> None:
+    """A deployment that waits for its lease is not one; one that ends without having begun takes nothing away."""
+    fed = Fed().feed(REQUESTED, ev.DeploymentStarted(**D1), ev.DeploymentStarted(**D1))
+    assert fed.value("fraisier_active_deployments", provider="local") == 1
+    fed.feed(
+        ev.DeploymentRequested(**D2, provider="local", fraise_type="api"),
+        ev.DeploymentFailed(**D2, outcome="locked"),
+    )
+    assert fed.value("fraisier_active_deployments", provider="local") == 1
+
+
+def linked_rollback() -> list[Event]:
+    return [
+        REQUESTED,
+        ev.DeploymentStarted(**D1),
+        ev.RollbackStarted(**D1, child_id="d2", provider="local", reason="health_check_failed"),
+        ev.DeploymentRequested(**D2, kind="rollback", rollback_of="d1", provider="local", fraise_type="api"),
+        ev.DeploymentStarted(**D2),
+        ev.DeploymentSucceeded(**D2, duration_s=4),
+        ev.RollbackSucceeded(
+            **D1, child_id="d2", provider="local", reason="health_check_failed", duration_s=4
+        ),
+        ev.DeploymentRolledBack(**D1, reason="health_check_failed", duration_s=20),
+    ]
+
+
+def test_a_linked_rollback_counts_only_as_a_rollback() -> None:
+    """Once, however many events tell of it; the deployment itself is one that was rolled back."""
+    fed = Fed().feed(*linked_rollback())
+    assert series(fed.registry, "fraisier_rollbacks_total") == {("local", "health_check_failed"): 1}
+    assert fed.value("fraisier_rollback_duration_seconds_sum", provider="local") == 4
+    assert series(fed.registry, "fraisier_deployments_total") == {("local", "rolled_back", "api"): 1}
+    assert fed.value("fraisier_active_deployments", provider="local") == 0
+
+
+def test_a_rollback_that_a_person_asked_for_is_a_rollback() -> None:
+    """No other deployment tells of it, so its own end counts."""
+    fed = Fed().feed(
+        ev.DeploymentRequested(**D2, kind="rollback", rollback_of="d1", provider="local"),
+        ev.DeploymentStarted(**D2),
+        ev.DeploymentSucceeded(**D2, duration_s=3),
+    )
+    assert series(fed.registry, "fraisier_rollbacks_total") == {("local", "requested"): 1}
+    assert series(fed.registry, "fraisier_deployments_total") == {}
+
+
+def test_steps_errors_and_retries() -> None:
+    """Attempts by result, errors by class, retries when they are decided."""
+    step = {**D1, "target": "web-1", "step": "fetch"}
+    fed = Fed().feed(
+        REQUESTED,
+        ev.StepFailed(**step, attempt=1, duration_s=0.2, error_type="ProviderConnectionError"),
+        ev.RecoveryDecided(**step, attempt=1, action="retry"),
+        ev.StepSucceeded(**step, attempt=2, duration_s=0.4),
+        ev.RecoveryDecided(**D1, action="rollback"),
+    )
+    assert series(fed.registry, "fraisier_deployment_errors_total") == {
+        ("local", "ProviderConnectionError"): 1
+    }
+    assert series(fed.registry, "fraisier_step_retries_total") == {("local", "fetch"): 1}
+    assert series(fed.registry, "fraisier_step_duration_seconds_count") == {
+        ("local", "fetch", "failed"): 1,
+        ("local", "fetch", "success"): 1,
+    }
+
+
+def test_a_verdict_brings_all_its_probes() -> None:
+    """Counts by status, durations by bucket, and their sum: what a journal knows is enough."""
+    verdict: dict[str, Any] = {"provider": "local", "check_type": "http"}
+    fed = Fed().feed(
+        ev.HealthPassed(
+            **D1,
+            **verdict,
+            counts={"pass": 2, "error": 1},
+            buckets={"0.1": 2, "5": 1, "+Inf": 1},
+            probes_s=14.5,
+        ),
+        ev.HealthFailed(**D1, **verdict, counts={"fail": 4}, buckets={"0.1": 4}, probes_s=0.1),
+    )
+    name = "fraisier_health_check_duration_seconds"
+    labels = {"provider": "local", "check_type": "http"}
+    assert series(fed.registry, "fraisier_health_checks_total") == {
+        ("local", "http", "pass"): 2,
+        ("local", "http", "error"): 1,
+        ("local", "http", "fail"): 4,
+    }
+    counts = {
+        le: fed.value(f"{name}_bucket", **labels, le=le) for le in ("0.1", "2.0", "5.0", "10.0", "+Inf")
+    }
+    assert counts == {"0.1": 6, "2.0": 6, "5.0": 7, "10.0": 7, "+Inf": 8}
+    assert fed.value(f"{name}_count", **labels) == 8
+    assert fed.value(f"{name}_sum", **labels) == pytest.approx(14.6)
+
+
+def test_a_single_probe_lands_in_the_same_histogram() -> None:
+    """What embedders record one by one and what verdicts bring is one metric."""
+    fed = Fed()
+    fed.recorder.record_health_check("local", "tcp", "pass", 0.3)
+    name = "fraisier_health_check_duration_seconds_bucket"
+    assert fed.value(name, provider="local", check_type="tcp", le="0.1") == 0
+    assert fed.value(name, provider="local", check_type="tcp", le="0.5") == 1
+
+
+def test_the_health_checks_and_the_metric_agree_on_the_buckets() -> None:
+    """The bounds of a verdict are those of the histogram."""
+    bounds = SPECS["fraisier_health_check_duration_seconds"].buckets
+    assert tuple(float(bound) for bound in LABELS[:-1]) == bounds
+
+
+def test_the_wait_for_a_lock_is_from_the_queue_to_the_lease() -> None:
+    """In seconds; none for a lease that was free; what was waited in vain counts too."""
+    fed = Fed().feed(REQUESTED, ev.DeploymentQueued(**D1), ev.LeaseWaiting(**D1), ev.LeaseAcquired(**D1))
+    assert fed.value("fraisier_deployment_lock_wait_seconds", service="api", provider="local") == 2
+    fed.feed(REQUESTED, ev.LeaseAcquired(**D1))
+    assert fed.value("fraisier_deployment_lock_wait_seconds", service="api", provider="local") == 0
+    fed.feed(REQUESTED, ev.LeaseRefused(**D1, waited_s=30))
+    assert fed.value("fraisier_deployment_lock_wait_seconds", service="api", provider="local") == 30
+
+
+def test_availability_follows_what_the_provider_did() -> None:
+    """A step that worked proves it, an unavailable provider denies it."""
+    fed = Fed().feed(REQUESTED, ev.StepSucceeded(**D1, step="fetch"))
+    assert fed.value("fraisier_provider_availability", provider="local") == 1
+    fed.feed(REQUESTED, ev.StepFailed(**D1, step="fetch", code="PROVIDER_UNAVAILABLE"))
+    assert fed.value("fraisier_provider_availability", provider="local") == 0
+    fed.feed(ev.ProviderUnavailable(provider="docker", error_type="ProviderUnavailableError"))
+    assert fed.value("fraisier_provider_availability", provider="docker") == 0
+
+
+def test_free_text_never_becomes_a_label() -> None:
+    """What is not one word is `other`, what is missing `unknown`."""
+    fed = Fed().feed(
+        REQUESTED,
+        ev.StepFailed(**D1, step="fetch", error_type="no such host: web-1\nreally"),
+        ev.StepFailed(**{**D1, "deployment_id": "d9"}, step="x" * 65),
+    )
+    assert series(fed.registry, "fraisier_deployment_errors_total") == {
+        ("local", "other"): 1,
+        ("unknown", "unknown"): 1,
+    }
+
+
+async def test_a_replay_gives_what_live_events_gave() -> None:
+    """The journal is enough to have the metrics of past runs."""
+    live, replayed = Fed(), Fed().feed(*linked_rollback())
+    for seq, event in enumerate(linked_rollback(), 1):
+        await live.subscriber(Record(seq, f"id{seq}", seq * SECOND_US, event))
+    names = [spec.name for spec in METRICS if spec.source == "events"]
+    names += [f"{name}_sum" for name in names]
+    assert {name: series(live.registry, name) for name in names} == {
+        name: series(replayed.registry, name) for name in names
+    }
+
+
+async def test_a_deployment_from_before_is_looked_up() -> None:
+    """Its provider and type are asked for, once."""
+    asked = []
+
+    async def find(deployment_id: str) -> DeploymentState:
+        asked.append(deployment_id)
+        return DeploymentState(deployment_id, provider="local", fraise_type="etl")
+
+    fed = Fed(find=find)
+    await fed.subscriber(Record(1, "a", 0, ev.StepSucceeded(**D1, step="verify")))
+    await fed.subscriber(Record(2, "b", 0, ev.DeploymentSucceeded(**D1, duration_s=1)))
+    assert asked == ["d1"]
+    assert series(fed.registry, "fraisier_deployments_total") == {("local", "success", "etl"): 1}
+
+
+def test_the_summary_gives_totals() -> None:
+    """As documented, from what was recorded."""
+    fed = Fed().feed(*linked_rollback())
+    fed.recorder.record_health_check("local", "http", "fail", 0.1)
+    fed.recorder.set_provider_availability("local", available=True)
+    assert fed.recorder.get_metrics_summary() == {
+        "enabled": True,
+        "active_deployments": 0,
+        "deployments": {"rolled_back": 1},
+        "errors": {},
+        "rollbacks": {"health_check_failed": 1},
+        "health_checks": {"fail": 1},
+        "provider_availability": {"local": True},
+    }
+
+
+def test_recorders_do_not_share_a_registry() -> None:
+    """Two of them in one process count apart; the one of the process is always the same."""
+    one, other = MetricsRecorder(), MetricsRecorder()
+    one.record_deployment_error("local", "HookError")
+    assert other.get_metrics_summary()["errors"] == {}
+    assert get_metrics_recorder() is get_metrics_recorder()
+
+
+def test_without_prometheus_everything_is_a_no_op(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing raises, nothing is counted, the exposition is empty."""
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    recorder = MetricsRecorder()
+    MetricsSubscriber(recorder).from_records(Record(1, "a", 0, event) for event in linked_rollback())
+    RuntimeMetrics(recorder.metrics.registry)
+    assert recorder.get_metrics_summary()["enabled"] is False
+    assert recorder.get_metrics_summary()["deployments"] == {}
+    assert render(recorder.metrics.registry) == b""
+
+
+def subscriber_statistics(name: str, kind: str) -> SubscriberStatistics:
+    return SubscriberStatistics(
+        name=name, kind=kind, patterns=("*",), position=1, buffered=0, lag=5, parked=False, passive=False,
+        handled=1, parks=0, errors=0, retries=0, dropped=2, dead_letters=3, hung=0,
+    )  # fmt: skip
+
+
+def test_the_process_tells_of_itself_at_a_scrape() -> None:
+    """Subscribers but streams, the journal's commits, the loop's lag and the version."""
+    registry = CollectorRegistry()
+    statistics = BusStatistics(
+        head=9,
+        published=9,
+        emitted=0,
+        subscribers={kind: subscriber_statistics(kind, kind) for kind in ("durable", "stream")},
+    )
+    journal = JournalStatistics(
+        head=9, appended=7, commits=4, commit_s=0.5, foreign=2, pending=0, largest_batch=3
+    )
+    runtime = RuntimeMetrics(registry, bus=lambda: statistics, journal=lambda: journal)
+    runtime.record_loop_lag(0.25)
+    found = {
+        sample.name: (tuple(sample.labels.values()), sample.value)
+        for metric in registry.collect()
+        for sample in metric.samples
+    }
+    assert found == {
+        "fraisier_build_info": ((__version__,), 1),
+        "fraisier_event_loop_lag_seconds": ((), 0.25),
+        "fraisier_journal_events_total": ((), 7),
+        "fraisier_journal_commit_seconds_count": ((), 4),
+        "fraisier_journal_commit_seconds_sum": ((), 0.5),
+        "fraisier_subscriber_lag_events": (("durable",), 5),
+        "fraisier_subscriber_dropped_total": (("durable",), 2),
+        "fraisier_dead_letters_total": (("durable",), 3),
+    }
+
+
+async def test_the_lag_of_the_loop_is_measured_until_cancelled() -> None:
+    """Each turn records a lag that is not negative."""
+    lags: list[float] = []
+    with anyio.CancelScope() as scope:
+
+        def record(lag_s: float) -> None:
+            lags.append(lag_s)
+            if len(lags) == 3:
+                scope.cancel()
+
+        await measure_loop_lag(record, interval_s=0.001)
+    assert len(lags) == 3
+    assert min(lags) >= 0
+
+
+def test_the_exposition_has_every_metric_of_the_catalogue() -> None:
+    """Names and types in the text that a server scrapes are those that are documented."""
+    fed = Fed()
+    RuntimeMetrics(
+        fed.registry,
+        bus=lambda: BusStatistics(head=0, published=0, emitted=0, subscribers={}),
+        journal=lambda: JournalStatistics(0, 0, 0, 0.0, 0, 0, 0),
+    ).record_loop_lag(0.0)
+    text = render(fed.registry).decode()
+    for spec in METRICS:
+        assert f"# TYPE {spec.name} {spec.kind}\n" in text
