@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+
 from fraisier.clock import SystemClock
 from fraisier.events import TYPE_OF, Event, Record
 from fraisier.events import types as ev

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+
 from fraisier.error_handler import ContextualErrorHandler, ErrorHandler, RecoveryResponder
 from fraisier.errors import (
     ConfigurationError,

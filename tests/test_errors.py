@@ -6,6 +6,7 @@ import pickle
 
 import msgspec
 import pytest
+
 from fraisier import errors
 from fraisier.errors import FraisierError
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+
 from fraisier.errors import (
     ConfigurationError,
     DeploymentError,

@@ -119,7 +119,7 @@ class Bus:
 
     async def _publish_with_care(self, event: Event, guard: Guard | None) -> Record:
         shared, event_class = self._shared, event.__class__
-        if shared.closed or event_class not in TYPE_OF:
+        if not shared.durable_types or event_class not in TYPE_OF:
             raise self._refusal(event)
         if shared.crowded:
             # Before the append, so that being cancelled here leaves nothing behind. One turn for the readers
@@ -134,7 +134,7 @@ class Bus:
 
     def emit(self, event: Event) -> None:
         """Hand on an ephemeral event without waiting at all. Raises BusClosedError, ValidationError."""
-        if self._shared.closed or event.__class__ not in TYPE_OF:
+        if not self._shared.durable_types or event.__class__ not in TYPE_OF:
             raise self._refusal(event)
         if not event.ephemeral:
             raise ValidationError(f"{TYPE_OF[event.__class__]} is journalled: use `await publish(...)`")
@@ -243,7 +243,7 @@ class Bus:
             stream.leave()
 
     def _refuse_after_close(self) -> None:
-        if self._shared.closed and self._entered:
+        if self._shared.closed:
             raise BusClosedError("the bus is closed")
 
     # Watching -----------------------------------------------------------------------------------------------

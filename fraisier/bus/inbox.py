@@ -25,16 +25,14 @@ class Shared:
         self.journal = journal
         self.head = 0
         self.closed = False
-        self.accepted: dict[type[Event], bool] = {}
-        """What may be published now, and whether it is ephemeral: nothing before the bus is open and after
-        its end."""
+        self.durable_types: set[type[Event]] = set()
+        """The types that may be appended now: none before the bus is open, and none after its end."""
         self.crowded = False
         """A buffer is half full, so the next publisher lets its readers run first."""
         self._progress: anyio.Event | None = None
 
     def open(self) -> None:
         """Accept every registered event type."""
-        self.closed = False
         self.durable_types.update(event_class for event_class in TYPE_OF if not event_class.ephemeral)
 
     def close(self) -> None:

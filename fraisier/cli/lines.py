@@ -19,11 +19,12 @@ _VERSION_CHARS = 12
 _HEX_VERSION = re.compile(r"[0-9a-f]{20,64}")
 
 
-def format_line(record: Record) -> str | None:
+def format_line(record: Record, *, with_date: bool = False) -> str | None:
     """Return the line of a record, or None for what a person does not need to see.
 
-    `12:01:07Z api/production web-1: restart failed after 1.2s: …`; a line that a step printed is `web-1 |
-    text`. Times are UTC. Whatever comes from outside is put on one line, without control characters.
+    `12:01:07Z api/production web-1: restart failed after 1.2s: …`; a line that a step printed is `web-1 | text`. Times
+    are UTC. Whatever comes from outside is put on one line, without control characters. `with_date` is for events of
+    other days.
     """
     event = record.event
     if isinstance(event, ev.StepOutput):
@@ -33,7 +34,8 @@ def format_line(record: Record) -> str | None:
         return None
     place = f"{event.fraise}/{event.environment}" if event.environment else event.fraise
     where = " ".join(part for part in (place, event.target, _wave(event)) if part)
-    return f"{rfc3339(record.at_us)[11:19]}Z {where + ': ' if where else ''}{say(event)}"
+    moment = rfc3339(record.at_us)[0 if with_date else 11 : 19]
+    return f"{moment}Z {where + ': ' if where else ''}{say(event)}"
 
 
 def seconds(duration_s: float) -> str:

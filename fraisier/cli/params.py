@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import asyncclick as click
 
 from fraisier.cli.context import Globals
+from fraisier.config.durations import parse_duration
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 _META = "fraisier.globals"
 
 
@@ -23,14 +22,10 @@ class DurationType(click.ParamType):
         """Return seconds."""
         if isinstance(value, float):
             return value
-        text = str(value)
-        if re.fullmatch(r"\d+(\.\d+)?", text):
-            return float(text)
-        match = _DURATION.fullmatch(text)
-        if not text or match is None:
-            self.fail(f"{text!r} is not a duration; write 30, 200ms, 30s, 5m or 1h30m", param, ctx)
-        hours, minutes, seconds, millis = (float(group or 0) for group in match.groups())
-        return hours * 3600 + minutes * 60 + seconds + millis / 1000
+        try:
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class ListType(click.ParamType):

@@ -49,4 +49,6 @@ def _must_grow(before: str, value: str) -> None:
         raise Refused("bad_batch", f"a number cannot follow a percentage in a ramp: {value} after {before}")
     same_kind = before.endswith("%") == value.endswith("%")
     if same_kind and int(value.rstrip("%")) <= int(before.rstrip("%")):
-        raise Refused("bad_batch", f"the entries of a ramp are cumulative and must grow: {value} after {before}")
+        raise Refused(
+            "bad_batch", f"the entries of a ramp are cumulative and must grow: {value} after {before}"
+        )

@@ -1,4 +1,7 @@
-"""Reads a YAML file into a tree with places. What no configuration needs (custom tags, several documents) is refused."""
+"""Reads a YAML file into a tree with places.
+
+What no configuration needs (custom tags, several documents) is refused.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +119,9 @@ def _note_syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None
         # The end of the file is where the parser noticed; where the open thing begins is where it is mended.
         line, column = opened.line + 1, opened.column + 1
     context = f" {error.context}" if error.context else ""
-    report.add_at(line, column, "", "yaml_syntax", f"this is not YAML: {problem}{context}", _syntax_hint(problem))
+    report.add_at(
+        line, column, "", "yaml_syntax", f"this is not YAML: {problem}{context}", _syntax_hint(problem)
+    )
 
 
 def _syntax_hint(problem: str) -> str:
@@ -134,7 +139,7 @@ class _Reader:
         self._loader = _Loader(text)
         self._report = report
         self._anchors: dict[str, Node | None] = {}
-        self._sizes: dict[int, int] = {}
+        self._extents: dict[int, tuple[int, int]] = {}
 
     def document(self) -> Node | None:
         """Return the only document's root, None when there is none. Raises yaml.YAMLError and Unreadable."""
@@ -147,7 +152,9 @@ class _Reader:
             root = self._node(loader.get_event(), "", 0)
             loader.get_event()
             if not loader.check_event(yaml.StreamEndEvent):
-                self._refuse(loader.get_event(), "", "several_documents", "a second document begins here (`---`)")
+                self._refuse(
+                    loader.get_event(), "", "several_documents", "a second document begins here (`---`)"
+                )
             return root
         finally:
             loader.dispose()
@@ -162,22 +169,35 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, path)
         if depth > DEPTH_MAX:
-            self._refuse(event, "", "too_deep", f"this is nested deeper than {DEPTH_MAX} levels")
+            self._too_deep(event)
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         node: Node
+        children: list[Node] = []
         if isinstance(event, yaml.ScalarEvent):
-            node, size = self._scalar(event, path), 1
+            node = self._scalar(event, path)
         elif isinstance(event, yaml.SequenceStartEvent):
-            node, size = self._sequence(event, path, depth)
+            node = self._sequence(event, path, depth, children)
         else:
-            node, size = self._mapping(event, path, depth)
-        if size > NODES_MAX:
-            self._refuse(event, path, "too_large", f"with its aliases this has more than {NODES_MAX} values")
-        self._sizes[id(node)] = size
+            node = self._mapping(event, path, depth, children)
+        self._measure(event, node, children)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
+
+    def _too_deep(self, event: Any) -> None:
+        self._refuse(event, "", "too_deep", f"this is nested deeper than {DEPTH_MAX} levels")
+
+    def _measure(self, event: Any, node: Node, children: list[Node]) -> None:
+        """Remember how many values a node holds and how deep they go, and refuse what is too much."""
+        extents = [self._extents[id(child)] for child in children]
+        size = 1 + sum(size for size, _ in extents)
+        height = 1 + max((height for _, height in extents), default=0)
+        if size > NODES_MAX:
+            self._refuse(event, "", "too_large", f"with its aliases this has more than {NODES_MAX} values")
+        if height > DEPTH_MAX:
+            self._too_deep(event)
+        self._extents[id(node)] = (size, height)
 
     def _alias(self, event: Any, path: str) -> Node:
         node = self._anchors.get(event.anchor)
@@ -198,53 +218,61 @@ class _Reader:
 
     def _note_tag(self, event: Any, path: str, tag: str) -> None:
         mark = event.start_mark
-        self._report.add_at(mark.line + 1, mark.column + 1, path, "unknown_tag", f"the tag {tag} is not known here")
+        self._report.add_at(
+            mark.line + 1, mark.column + 1, path, "unknown_tag", f"the tag {tag} is not known here"
+        )
 
-    def _sequence(self, event: Any, path: str, depth: int) -> tuple[Sequence, int]:
+    def _sequence(self, event: Any, path: str, depth: int, children: list[Node]) -> Sequence:
         if event.tag not in {None, "!", f"{_STANDARD}seq"}:
             self._note_tag(event, path, event.tag)
-        items: list[Node] = []
         while not isinstance(child := self._loader.get_event(), yaml.SequenceEndEvent):
-            items.append(self._node(child, f"{path}[{len(items)}]", depth + 1))
+            children.append(self._node(child, f"{path}[{len(children)}]", depth + 1))
         mark = event.start_mark
-        node = Sequence(mark.line + 1, mark.column + 1, tuple(items))
-        return node, 1 + sum(self._sizes[id(item)] for item in items)
+        return Sequence(mark.line + 1, mark.column + 1, tuple(children))
 
-    def _mapping(self, event: Any, path: str, depth: int) -> tuple[Mapping, int]:
+    def _mapping(self, event: Any, path: str, depth: int, children: list[Node]) -> Mapping:
         if event.tag not in {None, "!", f"{_STANDARD}map"}:
             self._note_tag(event, path, event.tag)
         entries: dict[str, Entry] = {}
         merged: list[Node] = []
-        size = 1
         while not isinstance(child := self._loader.get_event(), yaml.MappingEndEvent):
             key = self._key(child, path, depth)
             place = f"{path}.{key.text}" if path else key.text
             value = self._node(self._loader.get_event(), place, depth + 1)
-            size += self._sizes[id(value)]
+            children.append(value)
             if key.text == "<<" and key.tag == "other":
                 merged.append(value)
             elif key.text in entries:
                 first = entries[key.text].key.line
-                self._report.add(key, place, "duplicate_key", f"the key `{key.text}` is here twice (first in line {first})")
+                self._report.add(
+                    key, place, "duplicate_key", f"the key `{key.text}` is here twice (first in line {first})"
+                )
             elif key.tag != "null":
                 entries[key.text] = Entry(key, value)
         mark = event.start_mark
         for value in merged:
             self._merge(value, entries, path)
-        return Mapping(mark.line + 1, mark.column + 1, entries), size
+        return Mapping(mark.line + 1, mark.column + 1, entries)
 
     def _key(self, event: Any, path: str, depth: int) -> Scalar:
         """Return the key that `event` begins; one that is no text is noted, and marked by the tag `null`."""
         if isinstance(event, yaml.ScalarEvent) and event.value == "<<" and event.implicit[0]:
-            return Scalar(event.start_mark.line + 1, event.start_mark.column + 1, "<<", "other")
+            mark: Any = event.start_mark
+            return Scalar(mark.line + 1, mark.column + 1, "<<", "other")
         node = self._node(event, path, depth + 1)
         if isinstance(node, Scalar):
             if node.tag == "str" or (node.tag == "bool" and node.text.lower() in _KEYS_TAKEN_FOR_BOOL):
                 return Scalar(node.line, node.column, node.text, "str")
-            self._report.add(node, path, "key_type", f"expected a text as key, found {node.text!r}", "quote the key")
+            self._report.add(
+                node, path, "key_type", f"expected a text as key, found {node.text!r}", "quote the key"
+            )
             return Scalar(node.line, node.column, f"{node.text}@{node.line}:{node.column}", "null")
         self._report.add(
-            node, path, "key_type", "expected a text as key, found a mapping or list", "quote a text that begins with {{"
+            node,
+            path,
+            "key_type",
+            "expected a text as key, found a mapping or list",
+            "quote a text that begins with {{",
         )
         return Scalar(node.line, node.column, f"@{node.line}:{node.column}", "null")
 
@@ -255,4 +283,6 @@ class _Reader:
                 for word, entry in source.entries.items():
                     entries.setdefault(word, entry)
             else:
-                self._report.add(source, f"{path}.<<".lstrip("."), "wrong_type", "expected a mapping after <<")
+                self._report.add(
+                    source, f"{path}.<<".lstrip("."), "wrong_type", "expected a mapping after <<"
+                )

@@ -74,4 +74,4 @@ def _kind_names(key: Key) -> list[str]:
 
 def extra_words(cls: type[schema.Settings]) -> tuple[str, ...]:
     """Return the words that a class takes in the file beyond its own keys."""
-    return ("git_repo",) if cls is schema.Environment else ("defaults",) if cls is schema.Config else ()
+    return {"Environment": ("git_repo",), "Config": ("defaults", "fraises")}.get(cls.__name__, ())

@@ -12,8 +12,11 @@ from fraisier.config.tree import Node
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong. `line` and `column` count from 1; `path` is the key path, empty for the file as a whole;
-    `code` is a stable word for programs; `suggestion` says what to write instead, or is empty."""
+    """One thing that is wrong.
+
+    `line` and `column` count from 1; `path` is the key path, empty for the file as a whole; `code` is a
+    stable word for programs; `suggestion` says what to write instead, or is empty.
+    """
 
     file: str
     line: int

@@ -19,6 +19,7 @@ INVALID: Any = object()
 """Stands for a value that could not be read; the problem is in the report."""
 
 UNSUPPORTED_VALUES = {("Rollout", "strategy"): ("canary", "blue_green")}
+_NONE: Mapping[str, Any] = types.MappingProxyType({})
 Rule = Callable[[Report, Any, t.Mapping, str, t.Node], None]
 
 
@@ -34,8 +35,8 @@ class TextUse(msgspec.Struct, frozen=True):
 class Reader:
     """Reads values of one section of a file.
 
-    `names` is what templates can name already while the file is read. A partial section (`defaults`) may lack keys that
-    must be there, and no rule that looks at several keys is asked about it.
+    `names` is what templates can name already while the file is read. A partial section (`defaults`) may lack
+    keys that must be there, and no rule that looks at several keys is asked about it.
     """
 
     def __init__(
@@ -54,8 +55,18 @@ class Reader:
         self._names = dict(names or {})
         self._partial = partial
 
-    def struct(self, cls: type[Any], node: t.Node, path: str, at: t.Node, **given: Any) -> Any:
-        """Return an object of a schema class, or INVALID. `at` is where a missing key is reported."""
+    def struct(
+        self,
+        cls: type[schema.Settings],
+        node: t.Node,
+        path: str,
+        at: t.Node,
+        given: Mapping[str, Any] = _NONE,
+    ) -> Any:
+        """Return an object of a schema class, or INVALID.
+
+        `at` is where a missing key is reported; `given` are attributes that do not come from the file.
+        """
         if not isinstance(node, t.Mapping):
             self.report.add(node, path, "wrong_type", f"expected a mapping, found {t.describe(node)}")
             return INVALID
@@ -82,7 +93,9 @@ class Reader:
             self._rules[cls](self.report, made, node, path, at)
         return made
 
-    def _refuse_unknown(self, cls: type[Any], node: t.Mapping, path: str, keys: Mapping[str, hints.Key]) -> None:
+    def _refuse_unknown(
+        self, cls: type[Any], node: t.Mapping, path: str, keys: Mapping[str, hints.Key]
+    ) -> None:
         reserved = schema.RESERVED.get(cls.__name__, ())
         for word, entry in node.entries.items():
             if word in keys or word.startswith("x-"):
@@ -92,10 +105,18 @@ class Reader:
                 self.report.add(entry.key, place, "unsupported", f"`{word}` is not supported by this version")
             else:
                 suggestion = did_you_mean(word, [*keys, *hints.extra_words(cls)])
-                self.report.add(entry.key, place, "unknown_key", f"the key `{word}` is not known here", suggestion)
+                self.report.add(
+                    entry.key, place, "unknown_key", f"the key `{word}` is not known here", suggestion
+                )
 
     def value(
-        self, hint: Any, kind: schema.Kind | None, node: t.Node, path: str, *, owner: tuple[str, str] = ("", "")
+        self,
+        hint: Any,
+        kind: schema.Kind | None,
+        node: t.Node,
+        path: str,
+        *,
+        owner: tuple[str, str] = ("", ""),
     ) -> Any:
         """Return a value of the type that a hint names, or INVALID."""
         try:
@@ -106,7 +127,9 @@ class Reader:
             self.report.add(node, path, "bad_template", str(error), error.suggestion)
         return INVALID
 
-    def _value(self, hint: Any, kind: schema.Kind | None, node: t.Node, path: str, owner: tuple[str, str]) -> Any:
+    def _value(
+        self, hint: Any, kind: schema.Kind | None, node: t.Node, path: str, owner: tuple[str, str]
+    ) -> Any:
         if kind is not None and kind.name == "batch":
             return batches.batch(self, node, path)
         if kind is not None and kind.name == "status":
@@ -126,7 +149,7 @@ class Reader:
             return self._choice(node, path, typing.get_args(hint), owner)
         return self._scalar(hint, kind, node, path, owner)
 
-    def _settings(self, cls: type[Any], node: t.Node, path: str) -> Any:
+    def _settings(self, cls: type[schema.Settings], node: t.Node, path: str) -> Any:
         if cls is schema.Target and isinstance(node, t.Scalar):
             return schema.Target(name=scalars.name(self.plain(node, path)))
         return self.struct(cls, node, path, node)
@@ -196,7 +219,12 @@ class Reader:
         if isinstance(node, t.Scalar) and node.tag == "bool" and node.text.lower() in {"true", "false"}:
             return t.is_true(node)
         text = self.plain(node, path)
-        if isinstance(node, t.Scalar) and node.tag == "int" and text.isdecimal() and str(int(text[:18])) == text:
+        if (
+            isinstance(node, t.Scalar)
+            and node.tag == "int"
+            and text.isdecimal()
+            and str(int(text[:18])) == text
+        ):
             return int(text)
         return text
 

@@ -34,7 +34,9 @@ def text_of(node: Node) -> str:
     if not isinstance(node, Scalar):
         raise Refused("wrong_type", f"expected a text, found {describe(node)}")
     if node.tag == "bool":
-        raise Refused("wrong_type", f"expected a text, found {describe(node)}", f'write "{node.text}" in quotes')
+        raise Refused(
+            "wrong_type", f"expected a text, found {describe(node)}", f'write "{node.text}" in quotes'
+        )
     if node.tag == "null":
         raise Refused("wrong_type", "expected a text, found nothing", 'write "" for an empty text')
     return node.text
@@ -85,7 +87,9 @@ def choice(text: str, allowed: Sequence[str]) -> str:
 def name(text: str) -> str:
     """Return a name of a fraise, environment or target."""
     if len(text) > NAME_LENGTH_MAX:
-        raise Refused("bad_name", f"expected a name of at most {NAME_LENGTH_MAX} characters, found {len(text)}")
+        raise Refused(
+            "bad_name", f"expected a name of at most {NAME_LENGTH_MAX} characters, found {len(text)}"
+        )
     if not _NAME.fullmatch(text):
         message = f"expected a name of letters, digits, `.`, `_` and `-` that begins with a letter or digit, found {text!r}"
         raise Refused("bad_name", message)

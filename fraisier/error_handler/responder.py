@@ -73,7 +73,9 @@ class RecoveryResponder:
         if event.step:
             handler.register_strategy(FraisierError, self._retry(event, sleep))
         else:
-            handler.register_strategy(DeploymentError, RollbackRecoveryStrategy(rollback_on_deployment_error=True))
+            handler.register_strategy(
+                DeploymentError, RollbackRecoveryStrategy(rollback_on_deployment_error=True)
+            )
         return handler
 
     def _retry(self, event: RecoveryRequested, sleep: Sleep) -> RetryStrategy:

@@ -118,8 +118,8 @@ class Examination:
             return ""
         if not facts.running:
             return f"the service is not running{f' ({facts.detail})' if facts.detail else ''}"
-        known, self._invocation = self._invocation, facts.invocation
-        if known and known not in (facts.invocation, self.event.baseline):
+        known, self._invocation = self._invocation, facts.invocation or self._invocation
+        if known and known not in (self._invocation, self.event.baseline):
             return "the service ended and was started again by something else"
         return ""
 

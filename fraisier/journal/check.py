@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
+import msgspec
+
 from fraisier.errors import ValidationError
 from fraisier.journal import rows
-from fraisier.journal.fold import Tables, apply, snapshot
+from fraisier.journal.fold import DeploymentState, Tables, apply, snapshot
 from fraisier.journal.refold import expired, pages
 from fraisier.journal.schema import TRIGGERS
 from fraisier.journal.verify import verify
@@ -86,5 +88,12 @@ def _deployments(connection: sqlite3.Connection, folded: Tables) -> Iterator[str
     for key in sorted(stored - folded.deployments.keys()):
         yield f"the deployment {key} is in the tables, but not in the log"
     for key, wanted in sorted(folded.deployments.items()):
-        if rows.load_deployment(connection, key) != snapshot(wanted):
+        if _loaded(connection, key) != snapshot(wanted):
             yield f"the deployment {key} differs from what the log gives"
+
+
+def _loaded(connection: sqlite3.Connection, key: str) -> DeploymentState | None:
+    try:
+        return rows.load_deployment(connection, key)
+    except msgspec.MsgspecError:
+        return None

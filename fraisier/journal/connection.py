@@ -67,9 +67,17 @@ def rollback(connection: sqlite3.Connection) -> None:
         connection.execute("rollback").close()
 
 
-def _factory(jobs: deque[Callable[[sqlite3.Connection], None]]) -> type[sqlite3.Connection]:
+Jobs = deque[Callable[[sqlite3.Connection], None]]
+
+
+def _factory(jobs: Jobs, threads: list[threading.Thread]) -> type[sqlite3.Connection]:
     class JobConnection(sqlite3.Connection):
         """Runs a queued job where aiosqlite calls `commit`: a whole batch for one hop to the thread and back."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            # Noted first, because a connection that fails leaves its thread behind for a moment.
+            threads.append(threading.current_thread())
+            super().__init__(*args, **options)
 
         def commit(self) -> None:
             jobs.popleft()(self)
@@ -77,31 +85,38 @@ def _factory(jobs: deque[Callable[[sqlite3.Connection], None]]) -> type[sqlite3.
     return JobConnection
 
 
+def _join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(_JOIN_TIMEOUT_S)
+
+
 class Database:
     """One connection, in a thread of its own that runs one job after the other."""
 
-    def __init__(
-        self, connection: aiosqlite.Connection, jobs: deque[Callable[[sqlite3.Connection], None]]
-    ) -> None:
+    def __init__(self, connection: aiosqlite.Connection, jobs: Jobs, threads: list[threading.Thread]) -> None:
         self._connection = connection
         self._jobs = jobs
-        self._thread: threading.Thread | None = None
+        self._threads = threads
 
     @classmethod
     async def open(cls, path: Path, *, read_only: bool = False) -> Database:
         """Connect to a file that exists. Raises DatabaseConnectionError."""
-        jobs: deque[Callable[[sqlite3.Connection], None]] = deque()
+        jobs: Jobs = deque()
+        threads: list[threading.Thread] = []
         options: dict[str, Any] = {"uri": True, "isolation_level": None, "timeout": BUSY_TIMEOUT_S}
         uri = location(path, read_only=read_only)
-        connecting = aiosqlite.connect(uri, factory=_factory(jobs), cached_statements=256, **options)
-        with CancelScope(shield=True):
-            try:
-                database = cls(await connecting, jobs)
-            except (sqlite3.Error, OSError) as error:
-                raise opening_error(path, error) from error
-            # Asked on the thread itself, so that `close` can join it.
-            database._thread = await database.run(lambda _: threading.current_thread())
-        return database
+        connecting = aiosqlite.connect(uri, factory=_factory(jobs, threads), cached_statements=256, **options)
+        connected = False
+        try:
+            with CancelScope(shield=True):
+                connection = await connecting
+            connected = True
+        except (sqlite3.Error, OSError) as error:
+            raise opening_error(path, error) from error
+        finally:
+            if not connected:
+                _join(threads)
+        return cls(connection, jobs, threads)
 
     async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Run `job` in the thread and return what it returns. A cancelled caller leaves the job running to its end."""
@@ -114,8 +129,7 @@ class Database:
         """Close the connection and end its thread."""
         with CancelScope(shield=True):
             await self._connection.close()
-        if self._thread is not None:
-            self._thread.join(_JOIN_TIMEOUT_S)
+        _join(self._threads)
 
 
 async def run_once(path: Path, job: Callable[[sqlite3.Connection], T], *, read_only: bool = True) -> T:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from fraisier.errors import DatabaseConnectionError, DatabaseError, DatabaseTransactionError
+from fraisier.errors import (
+    DatabaseConnectionError,
+    DatabaseError,
+    DatabaseTransactionError,
+    GuardRefusedError,
+)
 from fraisier.journal.reading import fold_error
 
 _CAUSES = {
@@ -45,7 +50,7 @@ def is_of_one_entry(error: BaseException) -> bool:
         error, (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
     ):
         return True
-    return not isinstance(error, (sqlite3.Error, DatabaseError))
+    return isinstance(error, GuardRefusedError) or not isinstance(error, (sqlite3.Error, DatabaseError))
 
 
 def _describe(path: Path, doing: str, error: BaseException) -> tuple[str, str | None]:
@@ -60,7 +65,7 @@ def opening_error(path: Path, error: BaseException) -> DatabaseConnectionError:
     return DatabaseConnectionError(message, context={"path": str(path)}, cause=error, hint=hint)
 
 
-def reading_error(path: Path, error: sqlite3.Error) -> DatabaseTransactionError:
+def reading_error(path: Path, error: BaseException) -> DatabaseTransactionError:
     """Return the error for a query that failed."""
     message, hint = _describe(path, "read", error)
     return DatabaseTransactionError(message, context={"path": str(path)}, cause=error, hint=hint)

@@ -1,4 +1,5 @@
-"""The fold: events in, tables out. A plain function, the same for every journal, for the runner and for a rebuild."""
+"""The fold: events in, tables out. A plain function, the same for every journal, for the runner and for a
+rebuild."""
 
 from __future__ import annotations
 
@@ -7,137 +8,42 @@ from typing import Any
 
 import msgspec
 
-from fraisier.events import Actor, Event, Holder, Record
+from fraisier.events import Event, Record
 from fraisier.events import types as ev
+from fraisier.journal.state import (
+    TERMINAL_STATES,
+    DeploymentState,
+    LeaseState,
+    Placement,
+    Release,
+    StepState,
+    TargetState,
+    outline,
+    snapshot,
+)
+from fraisier.journal.tables import LeaseKey, PlaceKey, ReleaseKey, Tables
+
+__all__ = [
+    "CHANGING_STEPS",
+    "TERMINAL_STATES",
+    "DeploymentState",
+    "LeaseKey",
+    "LeaseState",
+    "PlaceKey",
+    "Placement",
+    "Release",
+    "ReleaseKey",
+    "StepState",
+    "Tables",
+    "TargetState",
+    "apply",
+    "forget_touched",
+    "outline",
+    "snapshot",
+]
 
 CHANGING_STEPS = frozenset({"migrate", "drain", "switch", "restart"})
 """Steps that change what a target serves; an intent of one of them means that the target was touched."""
-
-TERMINAL_STATES = frozenset({"succeeded", "failed", "rolled_back", "aborted", "superseded"})
-"""States that a deployment never leaves."""
-
-
-class StepState(msgspec.Struct, omit_defaults=True):
-    """Where a step of a target stands: started (an intent without an outcome is in doubt), succeeded or failed."""
-
-    status: str
-    attempt: int
-    intent_seq: int
-    at_us: int
-    duration_s: float = 0.0
-    error: str = ""
-    code: str = ""
-    before: dict[str, Any] = {}
-    evidence: dict[str, Any] = {}
-
-
-class TargetState(msgspec.Struct):
-    """A target within one deployment. `action` is update, unchanged, remove or skip; `undone` by a later rollback."""
-
-    name: str
-    wave: int = 0
-    action: str = "update"
-    outcome: str = ""
-    step: str = ""
-    reason: str = ""
-    error: str = ""
-    release: str = ""
-    version: str = ""
-    digest: str = ""
-    previous_release: str = ""
-    previous_version: str = ""
-    begun: bool = False
-    undone: bool = False
-    started_us: int = 0
-    finished_us: int = 0
-    steps: dict[str, StepState] = {}
-
-
-class DeploymentState(msgspec.Struct):
-    """A deployment as the journal tells it. Empty strings and zeros mean: not yet."""
-
-    id: str
-    fraise: str = ""
-    environment: str = ""
-    kind: str = "deploy"
-    fraise_type: str = ""
-    provider: str = ""
-    state: str = "planned"
-    outcome: str = ""
-    reason: str = ""
-    detail: str = ""
-    version: str = ""
-    previous_version: str = ""
-    strategy: str = ""
-    actor: Actor = Actor()
-    rollback_of: str = ""
-    child_id: str = ""
-    decision: str = ""
-    undoes: tuple[str, ...] = ()
-    requested_us: int = 0
-    started_us: int = 0
-    finished_us: int = 0
-    duration_s: float = 0.0
-    first_seq: int = 0
-    last_seq: int = 0
-    request: dict[str, Any] = {}
-    plan: bytes = b""
-    waves: dict[int, str] = {}
-    targets: dict[str, TargetState] = {}
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the deployment has ended for good."""
-        return self.state in TERMINAL_STATES
-
-
-class Placement(msgspec.Struct):
-    """What is recorded about one target of a fraise in an environment, across deployments."""
-
-    fraise: str
-    environment: str
-    target: str
-    release: str = ""
-    version: str = ""
-    digest: str = ""
-    good_release: str = ""
-    good_version: str = ""
-    good_digest: str = ""
-    health: str = "unknown"
-    health_us: int = 0
-    since_us: int = 0
-    deployment_id: str = ""
-
-
-class Release(msgspec.Struct):
-    """A release known on a target. `status` is staged, serving, kept or pruned; `previous` is the good one it replaced."""
-
-    fraise: str
-    environment: str
-    target: str
-    release: str
-    version: str = ""
-    digest: str = ""
-    status: str = "staged"
-    good: bool = False
-    bad: bool = False
-    previous: str = ""
-    deployment_id: str = ""
-    created_us: int = 0
-    seq: int = 0
-
-
-class LeaseState(msgspec.Struct):
-    """The newest lease of a fraise in an environment."""
-
-    fraise: str
-    environment: str
-    epoch: int = 0
-    held: bool = False
-    holder: Holder = Holder()
-    deployment_id: str = ""
-    acquired_us: int = 0
-    expires_us: int = 0
 
 
 class _PlannedTarget(msgspec.Struct):
@@ -160,181 +66,6 @@ class _PlanOutline(msgspec.Struct):
 
 _decode_outline = msgspec.json.Decoder(_PlanOutline).decode
 
-PlaceKey = tuple[str, str, str]
-ReleaseKey = tuple[str, str, str, str]
-LeaseKey = tuple[str, str]
-
-
-class Tables:
-    """The folded state with a note of what changed. Subclasses load rows that are not in memory yet."""
-
-    def __init__(self) -> None:
-        self.deployments: dict[str, DeploymentState] = {}
-        self.placements: dict[PlaceKey, Placement] = {}
-        self.release_rows: dict[ReleaseKey, Release] = {}
-        self.leases: dict[LeaseKey, LeaseState] = {}
-        self.dirty_deployments: set[str] = set()
-        self.dirty_targets: set[tuple[str, str]] = set()
-        self.dirty_steps: set[tuple[str, str, str]] = set()
-        self.dirty_plans: set[str] = set()
-        self.dirty_placements: set[PlaceKey] = set()
-        self.dirty_releases: set[ReleaseKey] = set()
-        self.dirty_leases: set[LeaseKey] = set()
-
-    # loading: a store overrides these
-
-    def load_deployment(self, deployment_id: str) -> DeploymentState | None:
-        """Return a deployment that is not in memory, with its targets."""
-        return None
-
-    def load_placement(self, key: PlaceKey) -> Placement | None:
-        """Return a placement that is not in memory."""
-        return None
-
-    def load_release(self, key: ReleaseKey) -> Release | None:
-        """Return a release that is not in memory."""
-        return None
-
-    def load_lease(self, key: LeaseKey) -> LeaseState | None:
-        """Return a lease that is not in memory."""
-        return None
-
-    # reading
-
-    def find_deployment(self, deployment_id: str) -> DeploymentState | None:
-        """Return a deployment, or None."""
-        found = self.deployments.get(deployment_id)
-        if found is None:
-            found = self.load_deployment(deployment_id)
-            if found is not None:
-                self.deployments[deployment_id] = found
-        return found
-
-    def find_lease(self, fraise: str, environment: str) -> LeaseState | None:
-        """Return the newest lease, or None."""
-        key = (fraise, environment)
-        found = self.leases.get(key)
-        if found is None:
-            found = self.load_lease(key)
-            if found is not None:
-                self.leases[key] = found
-        return found
-
-    # writing
-
-    def deployment(self, deployment_id: str) -> DeploymentState:
-        """Return the deployment to change it, made when it is new."""
-        self.dirty_deployments.add(deployment_id)
-        found = self.find_deployment(deployment_id)
-        if found is None:
-            found = self.deployments[deployment_id] = DeploymentState(deployment_id)
-        return found
-
-    def target(self, deployment_id: str, name: str) -> TargetState:
-        """Return a target of a deployment to change it, made when it is new."""
-        self.dirty_targets.add((deployment_id, name))
-        owner = self.deployments.get(deployment_id) or self.find_deployment(deployment_id)
-        if owner is None:
-            owner = self.deployment(deployment_id)
-        found = owner.targets.get(name)
-        if found is None:
-            found = owner.targets[name] = TargetState(name)
-        return found
-
-    def step(self, deployment_id: str, target: str, step: str) -> TargetState:
-        """Return a target to change one of its steps; the target's own row is noted only when it is new."""
-        self.dirty_steps.add((deployment_id, target, step))
-        owner = self.deployments.get(deployment_id) or self.find_deployment(deployment_id)
-        found = None if owner is None else owner.targets.get(target)
-        return self.target(deployment_id, target) if found is None else found
-
-    def placement(self, fraise: str, environment: str, target: str) -> Placement:
-        """Return a placement to change it, made when it is new."""
-        key = (fraise, environment, target)
-        self.dirty_placements.add(key)
-        found = self.placements.get(key)
-        if found is None:
-            found = self.placements[key] = self.load_placement(key) or Placement(*key)
-        return found
-
-    def release(self, fraise: str, environment: str, target: str, release: str) -> Release:
-        """Return a release to change it, made when it is new."""
-        key = (fraise, environment, target, release)
-        self.dirty_releases.add(key)
-        found = self.release_rows.get(key)
-        if found is None:
-            found = self.release_rows[key] = self.load_release(key) or Release(*key)
-        return found
-
-    def lease(self, fraise: str, environment: str) -> LeaseState:
-        """Return a lease to change it, made when it is new."""
-        self.dirty_leases.add((fraise, environment))
-        found = self.find_lease(fraise, environment)
-        if found is None:
-            found = self.leases[(fraise, environment)] = LeaseState(fraise, environment)
-        return found
-
-    def clear_dirty(self) -> None:
-        """Forget what changed, after it was written."""
-        for noted in (
-            self.dirty_deployments,
-            self.dirty_targets,
-            self.dirty_steps,
-            self.dirty_plans,
-            self.dirty_placements,
-            self.dirty_releases,
-            self.dirty_leases,
-        ):
-            noted.clear()
-
-    def forget_touched(self, event: Event) -> None:
-        """Drop every row that an event folded elsewhere may have changed, so that those are loaded afresh."""
-        kind = event.__class__
-        if kind in _LEASE_EVENTS:
-            self.leases.pop((event.fraise, event.environment), None)
-        elif kind in _SETTLING_EVENTS:
-            self.forget()
-        elif kind in _FOLD:
-            self.deployments.pop(event.deployment_id, None)
-            self.placements.clear()
-            self.release_rows.clear()
-
-    def forget(self) -> None:
-        """Drop every row, so that they are loaded afresh."""
-        self.deployments.clear()
-        self.placements.clear()
-        self.release_rows.clear()
-        self.leases.clear()
-        self.clear_dirty()
-
-
-def snapshot(deployment: DeploymentState) -> DeploymentState:
-    """Return a copy that later events do not change: targets by wave and name, their steps in the order of their intents.
-
-    What an event brought (`request`, `before`, `evidence`) is shared, because no fold changes it.
-    """
-    replace = msgspec.structs.replace
-    targets = {
-        target.name: replace(
-            target,
-            steps={
-                name: replace(step)
-                for name, step in sorted(target.steps.items(), key=lambda item: item[1].intent_seq)
-            },
-        )
-        for target in sorted(deployment.targets.values(), key=lambda target: (target.wave, target.name))
-    }
-    return replace(deployment, waves=dict(deployment.waves), targets=targets)
-
-
-def outline(deployment: DeploymentState) -> DeploymentState:
-    """Return a copy as lists show it: without the plan, the targets without their steps."""
-    copied = snapshot(deployment)
-    copied.plan = b""
-    for target in copied.targets.values():
-        target.step, target.steps = "", {}
-    return copied
-
 
 def apply(tables: Tables, record: Record) -> None:
     """Fold one record into the tables. Events that change no table are passed over."""
@@ -343,7 +74,20 @@ def apply(tables: Tables, record: Record) -> None:
         handler(tables, record, record.event)
 
 
-# deployments ---------------------------------------------------------------------------------------------------------
+def forget_touched(tables: Tables, event: Event) -> None:
+    """Drop every row that an event folded elsewhere may have changed, so that those are loaded afresh."""
+    kind = event.__class__
+    if kind in _LEASE_EVENTS:
+        tables.leases.pop((event.fraise, event.environment), None)
+    elif kind in _SETTLING_EVENTS:
+        tables.forget()
+    elif kind in _FOLD:
+        tables.deployments.pop(event.deployment_id, None)
+        tables.placements.clear()
+        tables.release_rows.clear()
+
+
+# deployments
 
 
 def _requested(t: Tables, r: Record, e: ev.DeploymentRequested) -> None:
@@ -444,7 +188,7 @@ def _settle_good(t: Tables, d: DeploymentState, r: Record) -> None:
                 t.target(undone, name).undone = True
 
 
-# waves, targets, steps -----------------------------------------------------------------------------------------------
+# waves, targets, steps
 
 
 def _wave(status: str) -> Callable[[Tables, Record, Any], None]:
@@ -553,7 +297,7 @@ def _step_failed(t: Tables, r: Record, e: ev.StepFailed) -> None:
     t.target(e.deployment_id, e.target).error = e.message
 
 
-# health, recovery ----------------------------------------------------------------------------------------------------
+# health, recovery
 
 
 def _health(verdict: str) -> Callable[[Tables, Record, Any], None]:
@@ -577,7 +321,7 @@ def _rollback_started(t: Tables, r: Record, e: ev.RollbackStarted) -> None:
         d.state, d.child_id, d.last_seq = "rolling_back", e.child_id, r.seq
 
 
-# leases, services ----------------------------------------------------------------------------------------------------
+# leases, services
 
 
 def _lease_acquired(t: Tables, r: Record, e: ev.LeaseAcquired) -> None:

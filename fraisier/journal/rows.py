@@ -110,8 +110,8 @@ def load_steps(connection: sqlite3.Connection, deployment_id: str, targets: dict
     rows = connection.execute(sql, (deployment_id,)).fetchall()
     loaded = [(name, step, _decode_step(body)) for name, step, body in rows]
     for name, step, state in sorted(loaded, key=lambda item: item[2].intent_seq):
-        targets[name].step = step
-        targets[name].steps[step] = state
+        target = targets.setdefault(name, TargetState(name))
+        target.step, target.steps[step] = step, state
 
 
 def load_deployment(connection: sqlite3.Connection, deployment_id: str) -> DeploymentState | None:

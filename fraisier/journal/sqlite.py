@@ -7,29 +7,24 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 
 from fraisier.clock import Clock
 from fraisier.errors import (
-    DatabaseConnectionError,
     DatabaseTransactionError,
 )
 from fraisier.events import Event, Record, encode_body
 from fraisier.ids import Ids
 from fraisier.journal import queries
-from fraisier.journal.base import DeadLetter, Guard, JournalStatistics, OnCommit, Verification
-from fraisier.journal.check import check
-from fraisier.journal.connection import Database, create_file, run_once
-from fraisier.journal.faults import is_of_one_entry, opening_error, reading_error, writing_error
-from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
+from fraisier.journal.base import Guard, JournalStatistics, OnCommit
+from fraisier.journal.connection import Database, create_file
+from fraisier.journal.faults import is_of_one_entry, opening_error, writing_error
 from fraisier.journal.opening import prepare
 from fraisier.journal.reading import checked
-from fraisier.journal.verify import verify
+from fraisier.journal.sqlite_reads import SqliteReads
 from fraisier.journal.writer import Batch, Entry, Note, Writer
-
-T = TypeVar("T")
 
 PENDING_MAX = 10_000
 """Appends that may wait for a commit; beyond it `append` waits for room."""
@@ -40,7 +35,7 @@ _QUIET_TICKS = 3
 _DEAD_LETTER = "replace into dead_letters values (?, ?, ?, ?)"
 
 
-class SqliteJournal:
+class SqliteJournal(SqliteReads):
     """The log and its tables in one SQLite file, which several processes may open at once.
 
     `synchronous` is SQLite's own word: FULL makes every commit durable against a power cut, NORMAL only against a
@@ -58,7 +53,7 @@ class SqliteJournal:
         poll_s: float = 0.1,
         read_only: bool = False,
     ) -> None:
-        self.path = Path(path)
+        super().__init__(Path(path))
         self._clock = clock
         self._ids = ids
         self._synchronous = synchronous
@@ -71,7 +66,6 @@ class SqliteJournal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._database: Database | None = None
-        self._reader: Database | None = None
         self._writer: Writer | None = None
         self._pending: list[Entry] = []
         self._notes: list[Note] = []
@@ -81,7 +75,7 @@ class SqliteJournal:
         self._scheduled = False
         self._closing = True
         self._quiet_ticks = 0
-        self._room = anyio.Event()
+        self._room = asyncio.Event()
         self._appended = self._commits = self._foreign = self._largest_batch = 0
         self._commit_s = 0.0
 
@@ -202,7 +196,7 @@ class SqliteJournal:
     async def _outcome(self, entry: Entry) -> None:
         """Wait until an entry is settled, whoever cancels: an anyio scope, which is shielded, or the task itself."""
         with anyio.CancelScope(shield=True):
-            while entry.record is None and entry.error is None:
+            while not entry.settled:
                 entry.future = asyncio.get_running_loop().create_future()
                 try:
                     await entry.future
@@ -227,7 +221,7 @@ class SqliteJournal:
             batch = Batch(self._pending, self._positions, self._notes)
             self._pending, self._positions, self._notes = [], {}, []
             self._room.set()
-            self._room = anyio.Event()
+            self._room = asyncio.Event()
             self._submit(batch, self._writer.commit)
 
     def _submit(self, batch: Batch, job: Callable[[Batch], None]) -> None:
@@ -240,7 +234,11 @@ class SqliteJournal:
 
     def _settle(self, batch: Batch, task: asyncio.Task[None]) -> None:
         self._in_flight = None
-        error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if task.cancelled():
+            # Somebody cancelled every task of the loop; the thread goes on, so its word is waited for.
+            self._submit(batch, self._await_outcome)
+            return
+        error = task.exception()
         try:
             if error is None:
                 self._announce(batch)
@@ -248,6 +246,10 @@ class SqliteJournal:
             self._release(batch, error)
             if self._pending or self._notes or self._again:
                 self._kick()
+
+    def _await_outcome(self, batch: Batch) -> None:
+        if not batch.done:
+            raise DatabaseTransactionError(f"a commit to {self.path} was ended from outside")
 
     def _announce(self, batch: Batch) -> None:
         if batch.entries or batch.notes or batch.positions:
@@ -270,10 +272,10 @@ class SqliteJournal:
                 # One of them is poison: each goes by itself, in order, so that only the culprit fails.
                 self._again.extendleft(reversed(self._one_by_one(batch)))
                 return
-            error = writing_error(self.path, error)
         for waiting in batch.entries:
+            waiting.settled = True
             if error is not None:
-                waiting.record, waiting.error = None, error
+                waiting.record, waiting.error = None, writing_error(self.path, error)
             if not waiting.future.done():
                 waiting.future.set_result(None)
         for note in batch.notes:
@@ -281,7 +283,7 @@ class SqliteJournal:
                 if error is None:
                     note.future.set_result(None)
                 else:
-                    note.future.set_exception(error)
+                    note.future.set_exception(writing_error(self.path, error))
 
     def _one_by_one(self, batch: Batch) -> list[Batch]:
         for entry in batch.entries:
@@ -291,7 +293,7 @@ class SqliteJournal:
         ]
 
     def _tick(self) -> None:
-        if self._loop is None or (self._closing and self._timer is None):
+        if self._loop is None or self._closing:
             return
         self._timer = self._loop.call_later(self._poll_s, self._tick)
         if self._in_flight is not None or self._scheduled or self._writer is None:
@@ -319,88 +321,19 @@ class SqliteJournal:
 
     def save_position(self, subscriber: str, seq: int) -> None:
         """Note a position; it is written with the next commit, or soon when there is none."""
-        self._positions[subscriber] = seq
+        if not self._read_only:
+            self._positions[subscriber] = seq
 
     async def flush_positions(self) -> None:
         """Write the noted positions now."""
-        self._writable()
         if self._positions or self._busy():
+            self._writable()
             await self._note("")
 
     async def dead_letter(self, subscriber: str, seq: int, error: str) -> None:
         """Park an event that a subscriber could not handle."""
         self._writable()
         await self._note(_DEAD_LETTER, (subscriber, seq, self._clock.now_us(), error))
-
-    # reading: on a second connection, so that no query waits for a commit
-
-    async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        if self._reader is None:
-            raise DatabaseConnectionError(f"the journal {self.path} is closed", recoverable=False)
-        try:
-            return await self._reader.run(job)
-        except sqlite3.Error as error:
-            raise reading_error(self.path, error) from error
-
-    async def read(
-        self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
-    ) -> list[Record]:
-        """Return at most `limit` records with `after < seq <= upto`; those whose body has expired are passed over."""
-        return await self._read(
-            lambda connection: queries.read(connection, after, upto, deployment_id, limit)
-        )
-
-    async def hash_at(self, seq: int) -> str:
-        """Return the chain hash of one row, in hex. Raises NotFoundError."""
-        return await self._read(lambda connection: queries.hash_at(connection, seq))
-
-    async def deployment(self, deployment_id: str) -> DeploymentState | None:
-        """Return a deployment with plan, targets and steps by its id or the beginning of it. Raises NotFoundError."""
-        return await self._read(lambda connection: queries.deployment(connection, deployment_id))
-
-    async def deployments(
-        self,
-        *,
-        fraise: str = "",
-        environment: str = "",
-        state: str = "",
-        since_us: int = 0,
-        limit: int = 50,
-    ) -> list[DeploymentState]:
-        """Return deployments with their targets, newest first; plans and steps are left out."""
-        return await self._read(
-            lambda connection: queries.deployments(connection, fraise, environment, state, since_us, limit)
-        )
-
-    async def placements(self, fraise: str = "", environment: str = "") -> list[Placement]:
-        """Return the recorded state of targets."""
-        return await self._read(lambda connection: queries.placements(connection, fraise, environment))
-
-    async def releases(self, fraise: str, environment: str, target: str = "") -> list[Release]:
-        """Return the releases known on the targets, newest first."""
-        return await self._read(lambda connection: queries.releases(connection, fraise, environment, target))
-
-    async def lease(self, fraise: str, environment: str) -> LeaseState | None:
-        """Return the newest lease, whether held or not."""
-        return await self._read(lambda connection: queries.lease(connection, fraise, environment))
-
-    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        """Return parked events, newest first."""
-        return await self._read(lambda connection: queries.dead_letters(connection, limit))
-
-    async def verify(self, head: str = "") -> Verification:
-        """Walk the chain on a connection of its own; memory stays flat."""
-        try:
-            return await run_once(self.path, lambda connection: verify(connection, head))
-        except sqlite3.Error as error:
-            raise reading_error(self.path, error) from error
-
-    async def check(self) -> list[str]:
-        """Return every fault found in the store, as sentences."""
-        try:
-            return await run_once(self.path, check)
-        except sqlite3.Error as error:
-            raise reading_error(self.path, error) from error
 
     def statistics(self) -> JournalStatistics:
         """Return counters of this process."""

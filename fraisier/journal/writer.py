@@ -13,7 +13,7 @@ from fraisier.events import TYPE_OF, Event, Record, decode_body
 from fraisier.journal.base import Guard
 from fraisier.journal.chain import GENESIS, Chain, hash_body
 from fraisier.journal.connection import begin, rollback
-from fraisier.journal.fold import apply
+from fraisier.journal.fold import apply, forget_touched
 from fraisier.journal.rows import write_dirty
 from fraisier.journal.stored import StoredTables
 
@@ -24,9 +24,9 @@ _SAVE_POSITION = "replace into positions values (?, ?)"
 
 
 class Entry:
-    """One append on its way. Settled with a record or an error, by the thread, then told to its publisher."""
+    """One append on its way. The thread gives it a record or an error; only the loop, after the commit, settles it."""
 
-    __slots__ = ("at_us", "body", "error", "event", "event_id", "future", "guard", "record")
+    __slots__ = ("at_us", "body", "error", "event", "event_id", "future", "guard", "record", "settled")
 
     def __init__(
         self, record: Record, body: bytes, guard: Guard | None, future: asyncio.Future[None]
@@ -39,6 +39,7 @@ class Entry:
         self.future = future
         self.record: Record | None = None
         self.error: BaseException | None = None
+        self.settled = False
 
 
 class Note:
@@ -55,7 +56,7 @@ class Note:
 class Batch:
     """What one transaction writes, and afterwards which records it made known: foreign ones first."""
 
-    __slots__ = ("entries", "foreign", "head_hash", "notes", "positions", "records", "submitted_s")
+    __slots__ = ("done", "entries", "foreign", "head_hash", "notes", "positions", "records", "submitted_s")
 
     def __init__(self, entries: list[Entry], positions: dict[str, int], notes: list[Note]) -> None:
         self.entries = entries
@@ -65,6 +66,7 @@ class Batch:
         self.foreign = 0
         self.head_hash = GENESIS
         self.submitted_s = 0.0
+        self.done = False
 
 
 class Writer:
@@ -89,7 +91,6 @@ class Writer:
         connection = self._connection
         seq, digest = self.seq, self.hash
         batch.records, batch.foreign = [], 0
-        done = False
         try:
             begin(connection)
             self._catch_up(batch)
@@ -98,14 +99,14 @@ class Writer:
                 connection.executemany(INSERT_ROW, rows)
             self._write_beside(batch)
             connection.execute("commit")
-            done = True
+            batch.head_hash = self.hash
+            batch.done = True
         finally:
-            if not done:
+            if not batch.done:
                 self.seq, self.hash = seq, digest
                 self.tables.forget()
                 rollback(connection)
         self.tables.trim()
-        batch.head_hash = self.hash
 
     def tail(self, batch: Batch) -> None:
         """Read what other processes wrote, without writing."""
@@ -114,6 +115,7 @@ class Writer:
             self._catch_up(batch)
             self._data_version = version
         batch.head_hash = self.hash
+        batch.done = True
 
     def _identity(self) -> tuple[int, int]:
         try:
@@ -156,7 +158,7 @@ class Writer:
             # A newer program's event: it cannot be told to anybody here, and may have changed any row.
             self.tables.forget()
             return
-        self.tables.forget_touched(record.event)
+        forget_touched(self.tables, record.event)
         batch.records.append(record)
 
     def _enter(self, entries: list[Entry], records: list[Record]) -> list[tuple[Any, ...]]:

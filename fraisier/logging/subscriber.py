@@ -96,7 +96,7 @@ class LoggingSubscriber:
 def _fields(record: Record) -> dict[str, Any]:
     """Return what is set: the place, then the data; a field of the data never hides the place."""
     public = to_public(record)
-    data = {key: value for key, value in public.pop("data").items() if value not in ("", [], {}, None)}
+    data = {key: value for key, value in public.pop("data").items() if value not in ("", [], (), {}, None)}
     for key in _TOO_LONG & data.keys():
         del data[key]
     place = {

@@ -96,7 +96,13 @@ class Fleet:
         """Return what every target answers now: release, running, healthy, or why it is out of reach."""
         provider, operation = self._world.make_provider(self._settings), self._world.ids.deployment()
         contexts = self._chosen(())
-        look = Look(self._world.bus, provider, operation, max_parallel=self._settings.rollout.max_parallel)
+        look = Look(
+            self._world.bus,
+            provider,
+            operation,
+            max_parallel=self._settings.rollout.max_parallel,
+            versions=await self._world.versions(self._fraise, self._environment),
+        )
         try:
             with self._world.subjects.known(operation, provider, contexts):
                 seen = await look.at(contexts, purpose="check")
@@ -123,6 +129,10 @@ class Fleet:
         """Run one probe on every target and return the answers."""
         provider, operation = self._world.make_provider(self._settings), self._world.ids.deployment()
         contexts = self._chosen(())
+        places = {
+            place.target: place
+            for place in await self._world.journal.placements(self._fraise, self._environment)
+        }
         rows: dict[str, dict[str, Any]] = {}
         limiter = anyio.CapacityLimiter(self._settings.rollout.max_parallel)
 
@@ -133,6 +143,9 @@ class Fleet:
                 "environment": self._environment,
                 "target": context.target.name,
             }
+            place = places.get(context.target.name)
+            if place is not None:
+                about |= {"release": place.release, "version": place.version}
             async with limiter:
                 try:
                     verdict = await self._world.bus.request(

@@ -134,7 +134,11 @@ class Life(ABC):
 
     async def _look(self, provider: Provider) -> dict[str, Seen]:
         look = Look(
-            self._world.bus, provider, self.deployment_id, max_parallel=self._settings.rollout.max_parallel
+            self._world.bus,
+            provider,
+            self.deployment_id,
+            max_parallel=self._settings.rollout.max_parallel,
+            versions=await self._world.versions(self._fraise.name, self._environment),
         )
         return await look.at(self._contexts())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import anyio
 
@@ -16,10 +16,21 @@ _LOOK_S = 60.0
 
 
 class Look:
-    """Looks at targets side by side, each under a deadline; a target out of reach is a finding, not a failure."""
+    """Looks at targets side by side, each under a deadline; a target out of reach is a finding, not a failure.
 
-    def __init__(self, bus: Bus, provider: Provider, deployment_id: str, *, max_parallel: int) -> None:
+    `versions` are the recorded ones, by target name, for checks that mention `{{ version }}`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        provider: Provider,
+        deployment_id: str,
+        *,
+        max_parallel: int,
+        versions: Mapping[str, str],
+    ) -> None:
         self._bus = bus
+        self._versions = versions
         self._provider = provider
         self._deployment_id = deployment_id
         self._limiter = anyio.CapacityLimiter(max_parallel)
@@ -59,6 +70,7 @@ class Look:
             target=context.target.name,
             purpose=purpose,
             release=facts.release,
+            version=self._versions.get(context.target.name, ""),
         )
         try:
             verdict = await self._bus.request(request, timeout_s=_LOOK_S)

@@ -79,7 +79,11 @@ class Rollbacks:
         await self._scribe.say(ev.RollbackStarted(**linked, whole=whole, targets=tuple(names)))
         with self._world.subjects.known(child_id, self._provider, contexts):
             look = Look(
-                self._world.bus, self._provider, child_id, max_parallel=parent.settings.rollout.max_parallel
+                self._world.bus,
+                self._provider,
+                child_id,
+                max_parallel=parent.settings.rollout.max_parallel,
+                versions={},
             )
             seen = await look.at(contexts)
             seen = {name: _sick_if_failed(found, state, name) for name, found in seen.items()}

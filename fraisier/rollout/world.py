@@ -44,6 +44,10 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
             {(release.target, release.release): release for release in releases},
         )
 
+    async def versions(self, fraise: str, environment: str) -> dict[str, str]:
+        """Return the recorded version of each target."""
+        return {place.target: place.version for place in await self.journal.placements(fraise, environment)}
+
     async def releases(self, fraise: str, environment: str) -> Mapping[str, list[Release]]:
         """Return the known releases by target, newest first."""
         found: dict[str, list[Release]] = {}

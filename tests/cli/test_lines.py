@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from fraisier.cli.lines import format_line, seconds, short
 from fraisier.events import EVENT_TYPES, Actor, Event, Holder, Record
 from fraisier.events import types as ev
@@ -253,6 +254,12 @@ def test_a_message_of_many_lines_stays_on_one() -> None:
 def test_durations_read_like_spoken_ones(duration_s: float, text: str) -> None:
     """Rounding never shows sixty seconds or sixty minutes."""
     assert seconds(duration_s) == text
+
+
+def test_events_of_other_days_can_show_their_date() -> None:
+    """The line is the same after it."""
+    record = Record(1, "id", AT_US, ev.SystemNoted(kind="started"))
+    assert format_line(record, with_date=True) == "2023-11-14T22:14:07Z started"
 
 
 def test_only_ids_are_shortened() -> None:

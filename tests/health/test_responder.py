@@ -155,7 +155,7 @@ def ask(
     return run_virtual(run)
 
 
-def failed(asked: Asked, reason: str, *, bad: bool) -> str:
+def expect_failed(asked: Asked, reason: str, *, bad: bool) -> str:
     """Check that the verdict is bad in the given way, and return its message."""
     assert isinstance(asked.verdict, HealthFailed), asked.verdict
     assert (asked.verdict.reason, asked.verdict.bad) == (reason, bad), asked.verdict.message
@@ -199,7 +199,7 @@ def test_flapping_before_the_first_rise_is_a_start_up() -> None:
 def test_a_service_that_never_answers_well_fails_at_the_deadline() -> None:
     """The message names what was waited for, where, how long, since when, and the last answer."""
     asked = ask(World(answers=lambda now: False))
-    message = failed(asked, "deadline", bad=True)
+    message = expect_failed(asked, "deadline", bad=True)
     assert asked.at_s == 30.0
     assert "web-1: waited for 2 good answers in a row (tcp 127.0.0.1:8000) for 30 s since 20" in message
     assert "last answer: tcp 127.0.0.1:8000: connection refused" in message
@@ -208,21 +208,27 @@ def test_a_service_that_never_answers_well_fails_at_the_deadline() -> None:
 def test_silence_is_a_failure_but_never_bad() -> None:
     """Timeouts alone are no evidence against a release."""
     asked = ask(World(answers=lambda now: None))
-    failed(asked, "deadline", bad=False)
+    expect_failed(asked, "deadline", bad=False)
     assert set(asked.verdict.counts) == {"fail"}
 
 
 def test_when_no_sample_could_be_taken_there_is_no_answer() -> None:
     """Errors of our own say nothing: no_answer, not bad."""
     asked = ask(World(answers=lambda now: OSError(24, "Too many open files")))
-    failed(asked, "no_answer", bad=False)
+    expect_failed(asked, "no_answer", bad=False)
     assert set(asked.verdict.counts) == {"error"}
+
+
+def test_an_old_refusal_is_no_evidence_when_we_could_not_ask_since() -> None:
+    """A refusal at the start-up followed by trouble of our own does not make the release bad."""
+    asked = ask(World(answers=lambda now: now >= 3 and OSError(24, "Too many open files")))
+    expect_failed(asked, "deadline", bad=False)
 
 
 def test_a_reference_that_cannot_be_resolved_is_an_error_of_ours() -> None:
     """The verdict says what is missing and does not blame the release."""
     asked = ask(World(), check=HealthCheck(type="http", url="http://127.0.0.1/${NOT_SET}", deadline_s=5))
-    assert "NOT_SET" in failed(asked, "no_answer", bad=False)
+    assert "NOT_SET" in expect_failed(asked, "no_answer", bad=False)
 
 
 def test_an_error_in_between_neither_counts_nor_resets() -> None:
@@ -235,7 +241,7 @@ def test_an_error_in_between_neither_counts_nor_resets() -> None:
 def test_an_exit_at_the_start_fails_at_once() -> None:
     """A started service that is gone ends the verify with its last log lines, long before the deadline."""
     asked = ask(World(running=lambda now: False, tail_lines=("Traceback", "ImportError: orders")))
-    message = failed(asked, "exited", bad=True)
+    message = expect_failed(asked, "exited", bad=True)
     assert asked.at_s == 0.0
     assert message.endswith("its last log lines:\nTraceback\nImportError: orders")
 
@@ -245,21 +251,27 @@ def test_a_service_that_was_never_seen_running_gets_a_short_grace() -> None:
     late = World(running=lambda now: now >= 0.5, invocation=lambda now: "new" if now >= 0.5 else "")
     assert isinstance(ask(late).verdict, HealthPassed)
     never = ask(World(running=lambda now: False, invocation=lambda now: ""))
-    failed(never, "exited", bad=True)
+    expect_failed(never, "exited", bad=True)
     assert 0.9 <= never.at_s <= 1.2
 
 
 def test_an_exit_during_the_start_up_fails_at_the_next_look() -> None:
     """Each round looks whether the service still runs."""
     asked = ask(World(answers=lambda now: False, running=lambda now: now < 4.5))
-    failed(asked, "exited", bad=True)
+    expect_failed(asked, "exited", bad=True)
     assert asked.at_s == 5.0
+
+
+def test_a_look_that_does_not_tell_the_invocation_is_no_restart() -> None:
+    """Only another invocation is one."""
+    asked = ask(World(answers=lambda now: now >= 3, invocation=lambda now: "" if now == 2 else "new"))
+    assert isinstance(asked.verdict, HealthPassed)
 
 
 def test_a_crash_loop_is_an_exit() -> None:
     """A service that something starts again and again has another invocation each time."""
     asked = ask(World(answers=lambda now: False, invocation=lambda now: f"run-{int(now // 3)}"))
-    assert "started again" in failed(asked, "exited", bad=True)
+    assert "started again" in expect_failed(asked, "exited", bad=True)
     assert asked.at_s == 3.0
 
 
@@ -275,7 +287,7 @@ def test_a_crash_loop_is_an_exit() -> None:
 def test_a_200_from_the_old_process_is_no_evidence(world: World, why: str) -> None:
     """Good probes with a read-back that disagrees fail as wrong_release, at the deadline."""
     asked = ask(world)
-    assert why in failed(asked, "wrong_release", bad=True)
+    assert why in expect_failed(asked, "wrong_release", bad=True)
     assert asked.at_s == 30.0
 
 
@@ -299,13 +311,13 @@ def test_an_unreachable_target_is_unreachable_at_the_deadline() -> None:
     back = ask(World(lost=lambda now: now < 10))
     assert isinstance(back.verdict, HealthPassed)
     gone = ask(World(lost=lambda now: now >= 0))
-    assert "no route to web-1" in failed(gone, "unreachable", bad=False)
+    assert "no route to web-1" in expect_failed(gone, "unreachable", bad=False)
 
 
 def test_a_look_that_fails_otherwise_is_no_proof() -> None:
     """Good probes without a read-back do not pass, and do not make the release bad."""
     asked = ask(World(lost=lambda now: ProviderError("systemctl: permission denied")))
-    assert "permission denied" in failed(asked, "no_answer", bad=False)
+    assert "permission denied" in expect_failed(asked, "no_answer", bad=False)
 
 
 # verify: times -------------------------------------------------------------------------------------------
@@ -326,14 +338,14 @@ def test_the_initial_delay_comes_before_the_first_probe_but_not_before_the_first
     assert isinstance(ask(world, check=check).verdict, HealthPassed)
     assert world.probes == [5.0, 6.0]
     early = ask(World(running=lambda now: now < 2), check=check)
-    failed(early, "exited", bad=True)
+    expect_failed(early, "exited", bad=True)
     assert early.at_s == 2.0
 
 
 def test_the_budget_caps_the_deadline() -> None:
     """What is left of the deployment's time is the limit."""
     asked = ask(World(answers=lambda now: False), budget_s=4.0)
-    assert "for 4 s" in failed(asked, "deadline", bad=True)
+    assert "for 4 s" in expect_failed(asked, "deadline", bad=True)
     assert asked.at_s == 4.0
 
 
@@ -346,7 +358,7 @@ def test_a_look_that_hangs_ends_at_the_deadline() -> None:
             raise AssertionError
 
     asked = ask(Hanging())
-    failed(asked, "no_answer", bad=False)
+    expect_failed(asked, "no_answer", bad=False)
     assert asked.at_s == 30.0
 
 
@@ -369,8 +381,8 @@ def test_without_a_check_the_service_must_run_with_the_release() -> None:
     assert isinstance(good.verdict, HealthPassed)
     assert good.verdict.check_type == "none"
     assert 0 < good.at_s < 1
-    failed(ask(World(running=lambda now: now < 0.1), check=None), "exited", bad=True)
-    failed(ask(World(release=lambda now: OLD), check=None), "wrong_release", bad=True)
+    expect_failed(ask(World(running=lambda now: now < 0.1), check=None), "exited", bad=True)
+    expect_failed(ask(World(release=lambda now: OLD), check=None), "wrong_release", bad=True)
 
 
 def test_without_service_and_check_only_the_link_is_read_back() -> None:
@@ -396,16 +408,16 @@ def test_bake_passes_after_min_healthy_time() -> None:
 def test_dying_within_min_healthy_time_fails() -> None:
     """An exit is a verdict at the next look, even at the very end."""
     asked = ask(World(running=lambda now: now < 2.5), purpose="bake", min_healthy_s=10)
-    failed(asked, "exited", bad=True)
+    expect_failed(asked, "exited", bad=True)
     assert asked.at_s == 3.0
     last = ask(World(running=lambda now: now < 9.9), purpose="bake", min_healthy_s=9.95)
-    failed(last, "exited", bad=True)
+    expect_failed(last, "exited", bad=True)
 
 
 def test_fall_failures_in_a_row_fail_the_bake() -> None:
     """After the rise failing probes are a verdict; fewer than fall are not."""
     asked = ask(World(answers=lambda now: now < 5), purpose="bake", min_healthy_s=60)
-    assert "3 probes failed in a row" in failed(asked, "fall", bad=True)
+    assert "3 probes failed in a row" in expect_failed(asked, "fall", bad=True)
     assert asked.at_s == 7.0
     hiccup = ask(World(answers=lambda now: now not in (5, 6)), purpose="bake", min_healthy_s=10)
     assert isinstance(hiccup.verdict, HealthPassed)
@@ -413,7 +425,7 @@ def test_fall_failures_in_a_row_fail_the_bake() -> None:
 
 def test_silence_in_the_bake_fails_it_but_is_not_bad() -> None:
     """Timeouts in a row end the bake without blaming the release."""
-    failed(ask(World(answers=lambda now: None), purpose="bake", min_healthy_s=60), "fall", bad=False)
+    expect_failed(ask(World(answers=lambda now: None), purpose="bake", min_healthy_s=60), "fall", bad=False)
 
 
 def test_the_bake_does_not_end_on_a_failing_probe() -> None:
@@ -421,7 +433,7 @@ def test_the_bake_does_not_end_on_a_failing_probe() -> None:
     good = ask(World(answers=lambda now: now != 2), purpose="bake", min_healthy_s=2)
     assert isinstance(good.verdict, HealthPassed)
     assert good.at_s == 3.0
-    failed(ask(World(answers=lambda now: now < 2), purpose="bake", min_healthy_s=2), "fall", bad=True)
+    expect_failed(ask(World(answers=lambda now: now < 2), purpose="bake", min_healthy_s=2), "fall", bad=True)
 
 
 def test_a_bake_without_any_answer_does_not_pass() -> None:
@@ -429,13 +441,13 @@ def test_a_bake_without_any_answer_does_not_pass() -> None:
     asked = ask(
         World(answers=lambda now: OSError(24, "Too many open files")), purpose="bake", min_healthy_s=3
     )
-    failed(asked, "no_answer", bad=False)
+    expect_failed(asked, "no_answer", bad=False)
 
 
 def test_another_release_during_the_bake_fails() -> None:
     """Somebody switched it away."""
     asked = ask(World(release=lambda now: NEW if now < 3 else OLD), purpose="bake", min_healthy_s=10)
-    failed(asked, "wrong_release", bad=True)
+    expect_failed(asked, "wrong_release", bad=True)
     assert asked.at_s == 3.0
 
 
@@ -444,7 +456,7 @@ def test_a_target_lost_during_the_bake_is_unreachable() -> None:
     forgiven = ask(World(lost=lambda now: now in (3, 4)), purpose="bake", min_healthy_s=10)
     assert isinstance(forgiven.verdict, HealthPassed)
     asked = ask(World(lost=lambda now: now >= 3), purpose="bake", min_healthy_s=60)
-    failed(asked, "unreachable", bad=False)
+    expect_failed(asked, "unreachable", bad=False)
     assert asked.at_s == 5.0
 
 
@@ -453,7 +465,7 @@ def test_a_bake_without_a_check_watches_the_service() -> None:
     good = ask(World(), check=None, purpose="bake", min_healthy_s=3)
     assert isinstance(good.verdict, HealthPassed)
     assert good.at_s == 3.0
-    failed(
+    expect_failed(
         ask(World(running=lambda now: now < 2), check=None, purpose="bake", min_healthy_s=3),
         "exited",
         bad=True,
@@ -486,7 +498,7 @@ def test_plan_and_check_probe_once(purpose: str) -> None:
 )
 def test_a_single_probe_tells_what_is_wrong(world: World, reason: str, bad: bool) -> None:
     """Each kind of trouble has its reason; only what was seen is bad."""
-    failed(ask(world, purpose="check"), reason, bad=bad)
+    expect_failed(ask(world, purpose="check"), reason, bad=bad)
 
 
 def test_without_a_check_running_is_enough() -> None:
@@ -494,7 +506,9 @@ def test_without_a_check_running_is_enough() -> None:
     assert isinstance(
         ask(World(), check=None, purpose="check", release="", baseline="").verdict, HealthPassed
     )
-    failed(ask(World(running=lambda now: False), check=None, purpose="check", release=""), "exited", bad=True)
+    expect_failed(
+        ask(World(running=lambda now: False), check=None, purpose="check", release=""), "exited", bad=True
+    )
 
 
 def test_an_unknown_purpose_is_refused() -> None:
@@ -514,7 +528,7 @@ def test_http_from_the_target_goes_through_its_transport() -> None:
     )
     assert isinstance(ask(World(answers=lambda now: answer), check=check).verdict, HealthPassed)
     sick = ask(World(answers=lambda now: b"HTTP/1.1 503 No\r\n\r\nno db"), check=check, budget_s=2)
-    assert "status 503, expected 200: no db" in failed(sick, "deadline", bad=True)
+    assert "status 503, expected 200: no db" in expect_failed(sick, "deadline", bad=True)
 
 
 def test_exec_from_the_target_runs_in_current_with_the_environment() -> None:
@@ -536,7 +550,7 @@ def test_secrets_stay_out_of_messages_and_samples() -> None:
     check = HealthCheck(type="exec", command="./health --token ${TOKEN}", deadline_s=2)
     world = World(answers=lambda now: lambda *_: Completed(1, "bad token s3cr3t-value", ""))
     asked = ask(world, check=check, environ={"TOKEN": "s3cr3t-value"})
-    assert "bad token ***" in failed(asked, "deadline", bad=True)
+    assert "bad token ***" in expect_failed(asked, "deadline", bad=True)
     assert all("s3cr3t" not in sample.message for sample in asked.samples)
 
 

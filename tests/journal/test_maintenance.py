@@ -123,7 +123,9 @@ async def test_a_restore_is_refused_while_the_store_is_open_unless_forced(path, 
         "print('open', flush=True)\n"
         "sys.stdin.read()\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
         assert other.stdout.readline() == b"open\n"
         with pytest.raises(UsageError, match="open"):
             await restore(path, copy, clock=CLOCK)

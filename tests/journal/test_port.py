@@ -122,7 +122,9 @@ async def test_a_deployment_comes_with_plan_targets_and_steps_a_list_with_target
 async def test_what_a_reader_got_is_not_changed_by_later_events(journal):
     await journal.append(step())
     before = await journal.deployment("d-1")
-    await journal.append(ev.StepSucceeded(**PLACE, deployment_id="d-1", target="web-1", step="fetch", attempt=1))
+    await journal.append(
+        ev.StepSucceeded(**PLACE, deployment_id="d-1", target="web-1", step="fetch", attempt=1)
+    )
     assert before.targets["web-1"].steps["fetch"].status == "started"
 
 
@@ -171,7 +173,9 @@ async def test_a_guard_that_raises_fails_its_own_caller_only(journal, seen):
 
 
 async def test_an_event_that_cannot_be_folded_fails_alone_and_leaves_no_trace(journal, seen):
-    poison = ev.DeploymentPlanned(**PLACE, deployment_id="d-1", version="x", plan=msgspec.Raw(b'{"targets": 5}'))
+    poison = ev.DeploymentPlanned(
+        **PLACE, deployment_id="d-1", version="x", plan=msgspec.Raw(b'{"targets": 5}')
+    )
     failed = []
 
     async def append() -> None:

@@ -33,7 +33,8 @@ def writers(path: Path, count: int, events: int) -> Iterator[list[subprocess.Pop
     ]
     try:
         for process in started:
-            assert process.stdout.readline() == "READY\n", process.stderr.read()
+            first = process.stdout.readline()
+            assert first == "READY\n", (first, process.poll(), process.communicate())
         yield started
     finally:
         for process in started:

@@ -89,7 +89,9 @@ async def to_first_version(path):
         for number in range(5):
             await journal.append(step(number, target=f"web-{number}"))
         head, log_id = journal.head_hash, journal.log_id
-    created = [line.split()[2] for line in script("0002_tables.sql").splitlines() if line.startswith("create table")]
+    created = [
+        line.split()[2] for line in script("0002_tables.sql").splitlines() if line.startswith("create table")
+    ]
     with raw(path) as connection:
         for table in created:
             connection.execute(f"drop table {table}")
@@ -104,7 +106,9 @@ async def test_an_older_store_is_migrated_when_it_is_opened_and_its_tables_are_f
         assert len((await journal.deployment("d-1")).targets) == 5
         assert await journal.check() == []
     with raw(path) as connection:
-        assert connection.execute("select value from meta where key = 'schema_version'").fetchone() == (str(VERSION),)
+        assert connection.execute("select value from meta where key = 'schema_version'").fetchone() == (
+            str(VERSION),
+        )
 
 
 async def test_an_older_store_is_not_migrated_by_a_read_only_journal(path):
@@ -119,7 +123,9 @@ async def test_a_migration_that_fails_changes_nothing(path):
         connection.execute("create table leases (in_the_way text)")
     await refused(path)
     with raw(path) as connection:
-        tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+        tables = {
+            name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")
+        }
         assert tables == {"meta", "journal", "leases"}
 
 
@@ -129,7 +135,11 @@ async def test_a_migration_that_fails_changes_nothing(path):
         ({"HOME": "/home/ann"}, 0, "sqlite:////var/lib/fraisier/fraisier.db"),
         ({"HOME": "/home/ann"}, 1000, "sqlite:////home/ann/.local/state/fraisier/fraisier.db"),
         ({"HOME": "/home/ann", "XDG_STATE_HOME": "/s"}, 1000, "sqlite:////s/fraisier/fraisier.db"),
-        ({"HOME": "/home/ann", "XDG_STATE_HOME": "s"}, 1000, "sqlite:////home/ann/.local/state/fraisier/fraisier.db"),
+        (
+            {"HOME": "/home/ann", "XDG_STATE_HOME": "s"},
+            1000,
+            "sqlite:////home/ann/.local/state/fraisier/fraisier.db",
+        ),
     ],
 )
 def test_the_default_store_is_in_the_state_directory(environ, uid, url):
@@ -138,7 +148,10 @@ def test_the_default_store_is_in_the_state_directory(environ, uid, url):
 
 def test_the_option_wins_over_the_environment_over_the_configuration():
     environ = {"FRAISIER_STORE": "memory:", "HOME": "/h"}
-    assert choose_store_url(option="sqlite:///a", environ=environ, configured="sqlite:///b", uid=1) == "sqlite:///a"
+    assert (
+        choose_store_url(option="sqlite:///a", environ=environ, configured="sqlite:///b", uid=1)
+        == "sqlite:///a"
+    )
     assert choose_store_url(option="", environ=environ, configured="sqlite:///b", uid=1) == "memory:"
     assert choose_store_url(option="", environ={}, configured="sqlite:///b", uid=1) == "sqlite:///b"
 
@@ -153,7 +166,9 @@ async def test_a_url_gives_the_journal_that_it_names(tmp_path):
         assert (tmp_path / "x.db").exists()
 
 
-@pytest.mark.parametrize("url", ["", "sqlite:///", "sqlite://x.db", "x.db", "postgres://ann:hunter2@db/fraisier"])
+@pytest.mark.parametrize(
+    "url", ["", "sqlite:///", "sqlite://x.db", "x.db", "postgres://ann:hunter2@db/fraisier"]
+)
 def test_a_url_that_names_no_store_is_a_configuration_error_without_its_password(url):
     with pytest.raises(ConfigurationError) as caught:
         store_path(url)

@@ -56,7 +56,11 @@ async def test_a_body_that_expired_is_accepted_through_its_hash(path):
 @pytest.mark.parametrize(
     ("statement", "bad", "says"),
     [
-        ("update journal set body = replace(body, 'fetch', 'FETCH') where seq = 4", 4, "the body of row 4 was edited"),
+        (
+            "update journal set body = replace(body, 'fetch', 'FETCH') where seq = 4",
+            4,
+            "the body of row 4 was edited",
+        ),
         ("update journal set body = '{}' where seq = 4", 4, "wrong kind"),
         ("update journal set target = 'web-9' where seq = 4", 4, "the column `target` of row 4 was edited"),
         ("update journal set deployment_id = 'd-9' where seq = 4", 4, "the column `deployment_id` of row 4"),
@@ -67,14 +71,20 @@ async def test_a_body_that_expired_is_accepted_through_its_hash(path):
         ("delete from journal where seq = 4", 4, "row 4 is missing"),
         ("delete from journal where seq between 4 and 6", 4, "rows 4 to 6 are missing"),
         ("delete from journal where seq = 1", 1, "row 1 is missing"),
-        ("update meta set value = '00' || substr(value, 3) where key = 'log_id'", 1, "the log's id was changed"),
+        (
+            "update meta set value = '00' || substr(value, 3) where key = 'log_id'",
+            1,
+            "the log's id was changed",
+        ),
     ],
 )
 async def test_an_edited_or_deleted_row_is_named(path, statement, bad, says):
     await fill(path)
     with raw(path, unprotected=True) as connection:
         connection.execute("update journal set body = cast(body as blob)")
-        connection.execute(statement.replace("replace(body", "cast(replace(body").replace("'FETCH')", "'FETCH') as blob)"))
+        connection.execute(
+            statement.replace("replace(body", "cast(replace(body").replace("'FETCH')", "'FETCH') as blob)")
+        )
     result = await verified(path)
     assert not result.ok
     assert (result.first_bad_seq, result.rows) == (bad, bad - 1)
@@ -110,10 +120,16 @@ async def test_a_row_rewritten_with_fresh_hashes_breaks_the_row_after_it(path):
     with raw(path, unprotected=True) as connection:
         log_id = connection.execute("select value from meta where key = 'log_id'").fetchone()[0]
         previous = connection.execute("select hash from journal where seq = 3").fetchone()[0]
-        body = connection.execute("select body from journal where seq = 4").fetchone()[0].replace(b"fetch", b"FETCH")
+        body = (
+            connection.execute("select body from journal where seq = 4")
+            .fetchone()[0]
+            .replace(b"fetch", b"FETCH")
+        )
         digest = sha256(body).digest()
         link = Chain(log_id).link(4, previous, digest)
-        connection.execute("update journal set body = ?, body_hash = ?, hash = ? where seq = 4", (body, digest, link))
+        connection.execute(
+            "update journal set body = ?, body_hash = ?, hash = ? where seq = 4", (body, digest, link)
+        )
     result = await verified(path)
     assert result.first_bad_seq == 5 and "does not follow row 4" in result.problem
 
@@ -145,7 +161,9 @@ async def test_check_names_tables_that_differ_from_the_log(path):
     await fill(path)
     with raw(path) as connection:
         connection.execute("update deployment_targets set begun = 1")
-        connection.execute("insert into placements values ('api', 'x', 'web-1', '', '', '', '', '', '', '', 0, 0, '')")
+        connection.execute(
+            "insert into placements values ('api', 'x', 'web-1', '', '', '', '', '', '', '', 0, 0, '')"
+        )
     async with store(path) as journal:
         faults = await journal.check()
     assert any("the deployment d-1 differs" in fault for fault in faults)

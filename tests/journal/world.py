@@ -44,7 +44,9 @@ def store(path: Path, seen: list[Record] | None = None, **options: Any) -> Any:
 
 
 def step(number: int = 0, deployment_id: str = "d-1", target: str = "web-1") -> Event:
-    return ev.StepStarted(**PLACE, deployment_id=deployment_id, target=target, step="fetch", attempt=number + 1)
+    return ev.StepStarted(
+        **PLACE, deployment_id=deployment_id, target=target, step="fetch", attempt=number + 1
+    )
 
 
 def plan(targets: list[str], undoes: tuple[str, ...] = (), release: str = "r1") -> msgspec.Raw:
@@ -52,14 +54,20 @@ def plan(targets: list[str], undoes: tuple[str, ...] = (), release: str = "r1") 
     return msgspec.Raw(msgspec.json.encode({"targets": rows, "undoes": undoes, "waves": [targets]}))
 
 
-def _opening(rng: random.Random, common: dict[str, Any], targets: list[str], earlier: list[str]) -> list[Event]:
+def _opening(
+    rng: random.Random, common: dict[str, Any], targets: list[str], earlier: list[str]
+) -> list[Event]:
     kind = rng.choice(["deploy", "deploy", "rollback"])
     undoes = tuple(rng.sample(earlier, 1)) if kind == "rollback" and earlier else ()
     frozen = plan(targets, undoes, f"r{rng.randrange(4)}")
     return [
-        ev.DeploymentRequested(**common, kind=kind, actor=ev.Actor("ann", "desk", "cli"), request={"version": "main"}),
+        ev.DeploymentRequested(
+            **common, kind=kind, actor=ev.Actor("ann", "desk", "cli"), request={"version": "main"}
+        ),
         ev.DeploymentPlanned(**common, version="abc", strategy="rolling", plan=frozen),
-        ev.LeaseAcquired(**common, epoch=rng.randrange(1, 5), holder=ev.Holder("ann", pid=7), expires_at=10**15),
+        ev.LeaseAcquired(
+            **common, epoch=rng.randrange(1, 5), holder=ev.Holder("ann", pid=7), expires_at=10**15
+        ),
         ev.DeploymentStarted(**common, version="abc", targets=len(targets)),
     ]
 
@@ -78,11 +86,20 @@ def _of_target(rng: random.Random, common: dict[str, Any]) -> list[Event]:
         [
             lambda: _step(rng, common),
             lambda: _step(rng, common),
-            lambda: [ev.TargetStarted(**common, wave=1), ev.TargetUpdated(**common, release=release, version="abc")],
+            lambda: [
+                ev.TargetStarted(**common, wave=1),
+                ev.TargetUpdated(**common, release=release, version="abc"),
+            ],
             lambda: [ev.TargetFailed(**common, release=release, bad=True, reason="deadline", detail="late")],
-            lambda: [ev.TargetUnreachable(**common, reason="timeout"), ev.TargetInDoubt(**common, detail="?")],
+            lambda: [
+                ev.TargetUnreachable(**common, reason="timeout"),
+                ev.TargetInDoubt(**common, detail="?"),
+            ],
             lambda: [ev.HealthPassed(**common, counts={"pass": 2}), ev.HealthFailed(**common, reason="fall")],
-            lambda: [ev.TargetRolledBack(**common, release="r0"), ev.TargetUnchanged(**common, release=release)],
+            lambda: [
+                ev.TargetRolledBack(**common, release="r0"),
+                ev.TargetUnchanged(**common, release=release),
+            ],
             lambda: [ev.ServiceSucceeded(**common, action="remove")] if rng.random() < 0.2 else [],
         ]
     )()
@@ -112,7 +129,11 @@ def story(seed: int, deployments: int = 4) -> list[Event]:
     rng = random.Random(seed)
     lanes: list[list[Event]] = []
     for number in range(deployments):
-        common = {"deployment_id": f"d-{number}", "fraise": rng.choice(["api", "etl"]), "environment": "production"}
+        common = {
+            "deployment_id": f"d-{number}",
+            "fraise": rng.choice(["api", "etl"]),
+            "environment": "production",
+        }
         targets = [f"web-{index}" for index in range(rng.randrange(1, 5))]
         lane = _opening(rng, common, targets, [f"d-{other}" for other in range(number)])
         lane.append(ev.WaveStarted(**common, wave=1, targets=tuple(targets)))

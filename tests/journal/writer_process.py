@@ -10,9 +10,14 @@ import anyio
 from tests.journal.world import step, store
 
 
+def say(word: object) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
 async def main(path: Path, name: str, count: int) -> None:
     async with store(path) as journal:
-        print("READY", flush=True)
+        say("READY")
         sys.stdin.readline()
         done = 0
 
@@ -21,7 +26,7 @@ async def main(path: Path, name: str, count: int) -> None:
             while not count or done < count:
                 done += 1
                 record = await journal.append(step(done, deployment_id=name, target=target))
-                print(record.seq, flush=True)
+                say(record.seq)
 
         async with anyio.create_task_group() as tasks:
             for number in range(3):

@@ -1,0 +1,16 @@
+"""`demo`: a whole rollout on this machine."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+
+from fraisier.cli.context import Call
+from fraisier.demo import run_demo
+
+
+def demo(call: Call, *, keep: bool) -> int:
+    """Run the demonstration and return its exit code."""
+    color = call.color and call.stderr.isatty()
+    return anyio.run(partial(run_demo, keep=keep, json_output=call.json, color=color))

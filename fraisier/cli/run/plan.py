@@ -1,0 +1,110 @@
+"""`plan`, and how a plan looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+
+from fraisier.cli import exits
+from fraisier.cli.context import Call
+from fraisier.cli.render import Painter, short, table
+from fraisier.cli.run.opening import opened
+from fraisier.rollout.plan import Plan, PlanTarget
+
+
+def plan(
+    call: Call,
+    *,
+    fraise: str,
+    env: str,
+    version: str,
+    limit: Sequence[str],
+    exclude: Sequence[str],
+    strategy: str,
+    force: bool,
+    detailed_exitcode: bool,
+) -> int:
+    """Print what a deployment would change now."""
+    config = call.load()
+
+    async def look() -> Plan:
+        async with opened(call, config) as orchestrator:
+            return await orchestrator.plan(
+                fraise, env, version=version, limit=limit, exclude=exclude, strategy=strategy, force=force
+            )
+
+    found = anyio.run(look)
+    if call.json:
+        call.document(plan_document(found))
+    else:
+        call.data(plan_text(found, call.painter()))
+    return exits.CHANGES if detailed_exitcode and found.changes else exits.OK
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """Return the JSON document of a plan."""
+    return {
+        "changes": bool(plan.changes),
+        "fraise": plan.fraise,
+        "environment": plan.environment,
+        "kind": plan.kind,
+        "version": plan.version or None,
+        "strategy": plan.strategy or None,
+        "waves": [list(wave) for wave in plan.waves],
+        "targets": [
+            {
+                "name": target.name,
+                "action": target.action,
+                "current": target.previous_version or target.current_release or None,
+                "wanted": _wanted(target) or None,
+                "wave": target.wave or None,
+                "steps": list(target.steps),
+            }
+            for target in plan.targets
+        ],
+    }
+
+
+def _wanted(target: PlanTarget) -> str:
+    return "" if target.action == "remove" else target.version or target.release
+
+
+def plan_text(plan: Plan, painter: Painter, *, most: int = 0) -> str:
+    """Return the plan as people read it; of `most` targets when that is not 0."""
+    head = f"{plan.fraise} in {plan.environment}: {plan.kind} {short(plan.version) if plan.version else ''}".rstrip()
+    if not plan.changes:
+        return f"{head}\nnothing to do: every target has it already"
+    waves = f"{len(plan.waves)} wave{'s' if len(plan.waves) > 1 else ''}"
+    changes = f"{len(plan.changes)} of {len(plan.targets)} targets change"
+    shape = ", ".join(part for part in (changes, waves, plan.strategy.replace("_", " ")) if part)
+    shown = sorted(plan.targets, key=lambda target: target.wave or len(plan.waves) + 1)
+    left_out = len(shown) - most if most and len(shown) > most else 0
+    if left_out:
+        shown = shown[:most]
+    cells = [
+        (
+            target.name,
+            short(target.previous_version or target.current_release),
+            "->" if target.action in ("update", "remove") else "",
+            _wish(target),
+            str(target.wave or "-"),
+            " ".join(target.steps) or "-",
+        )
+        for target in shown
+    ]
+    lines = [
+        painter.paint(head, "bold"),
+        shape,
+        "",
+        table(("TARGET", "CURRENT", "", "WANTED", "WAVE", "STEPS"), cells, painter, states=(3,)),
+    ]
+    if left_out:
+        lines.append(f"… and {left_out} more targets")
+    return "\n".join(lines)
+
+
+def _wish(target: PlanTarget) -> str:
+    words = {"remove": "nothing (stopped)", "skip": "unreachable, left out", "unchanged": "unchanged"}
+    return words.get(target.action) or short(_wanted(target))

@@ -1,0 +1,69 @@
+"""The last words of a deployment: how it ended, why, where, and what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fraisier.cli.render import Painter, one_line, short, took
+from fraisier.rollout.result import DeploymentResult, TargetResult
+
+_TARGETS_TOLD = 10
+_FINE = frozenset({"updated", "unchanged", "untouched"})
+
+
+def summary(result: DeploymentResult, painter: Painter) -> str:
+    """Return the closing lines."""
+    outcome = painter.state(result.outcome).replace(result.outcome, result.outcome.replace("_", " ").upper())
+    counts = Counter(target.outcome for target in result.targets)
+    told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(counts.items()))
+    lines = [
+        f"{outcome} {result.fraise} in {result.environment}: {_move(result)} after {took(result.duration_s)}"
+        f"{f' ({told})' if told else ''}"
+    ]
+    if reason := _because(result):
+        lines.append(f"  {reason}")
+    troubled = [target for target in result.targets if target.outcome not in _FINE]
+    lines += [f"  {_last_words(target)}" for target in troubled[:_TARGETS_TOLD] if target.error]
+    if len(troubled) > _TARGETS_TOLD:
+        lines.append(f"  … and {len(troubled) - _TARGETS_TOLD} more targets")
+    lines += [f"  next: {command}" for command in next_commands(result)]
+    lines.append(painter.paint(f"  audit head {result.audit_head or '-'}", "dim"))
+    return "\n".join(lines)
+
+
+def _move(result: DeploymentResult) -> str:
+    if result.previous_version and result.previous_version != result.version:
+        return f"{short(result.previous_version)} -> {short(result.version)}"
+    return short(result.version) if result.version else "no version"
+
+
+def _because(result: DeploymentResult) -> str:
+    parts = [part for part in ((result.reason or "").replace("_", " "), result.detail or "") if part]
+    shown = [part for part in parts if part != result.outcome]
+    return one_line(": ".join(shown))
+
+
+def _last_words(target: TargetResult) -> str:
+    return f"{target.name}: {target.outcome.replace('_', ' ')}: {one_line(target.error or '')}"
+
+
+def next_commands(result: DeploymentResult) -> list[str]:
+    """Return what a person would type next, the best first."""
+    show = f"fraisier show {result.deployment_id}"
+    place = f"{result.fraise} {result.environment}"
+    match result.outcome:
+        case "succeeded" | "unchanged":
+            return []
+        case "interrupted" | "aborted":
+            return [f"fraisier deploy {place}   (it looks at every target first and goes on from there)", show]
+        case "locked":
+            return [result.hint or f"fraisier deploy {place} --lock-wait 10m"]
+        case "unreachable" | "skipped":
+            return [result.hint or show]
+        case "needs_attention":
+            return [f"fraisier status {place} --live", result.hint or f"fraisier deploy {place} --force", show]
+    failed = [target.name for target in result.targets if target.error]
+    commands = [show]
+    if failed:
+        commands.append(f"fraisier logs {place} --target {failed[0]}")
+    return commands

@@ -1,0 +1,96 @@
+"""Who tells the events of a deployment, and how: JSON Lines, plain lines, a live screen, or nobody."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import anyio.to_thread
+import msgspec
+
+from fraisier.cli.context import Call
+from fraisier.cli.lines import format_line
+from fraisier.cli.live import LiveTeller
+from fraisier.events import Record, to_public
+
+
+class Teller(Protocol):
+    """Tells one event after the other. Writing happens in a thread, so that a terminal or pipe that does not read can
+    never hold up the deployment."""
+
+    @property
+    def deaf(self) -> bool:
+        """Whether nobody listens any more, so that nothing needs to be waited for."""
+        ...
+
+    async def tell(self, record: Record) -> None:
+        """Tell an event."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Tell a person something that is no event."""
+        ...
+
+
+class SilentTeller:
+    """Tells nothing, and says only what a person must know."""
+
+    deaf = True
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    async def tell(self, record: Record) -> None:
+        """Tell nothing."""
+
+    def say(self, text: str) -> None:
+        """Write to stderr."""
+        self._call.say(text)
+
+
+class LineTeller:
+    """One line an event: JSON on stdout, or a sentence on stderr. When the reader goes away the deployment goes on."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self.deaf = False
+
+    async def tell(self, record: Record) -> None:
+        """Write the line, if the event has one."""
+        if self.deaf:
+            return
+        if self._call.json:
+            if self._call.options.quiet and record.event.ephemeral:
+                return
+            await self._write(self._call.data, msgspec.json.encode(to_public(record)).decode())
+        elif (line := format_line(record)) is not None:
+            await self._write(self._call.say, line)
+
+    async def _write(self, write: Callable[[str], None], line: str) -> None:
+        try:
+            await anyio.to_thread.run_sync(write, line, abandon_on_cancel=True)
+        except BrokenPipeError:
+            self.deaf = True
+
+    def say(self, text: str) -> None:
+        """Write to stderr."""
+        self._call.say(text)
+
+
+@asynccontextmanager
+async def make_teller(call: Call) -> AsyncIterator[Teller]:
+    """Give the teller that fits the options and the terminal."""
+    if call.options.quiet and not call.json:
+        yield SilentTeller(call)
+    elif call.json or not call.stderr.isatty() or call.options.verbose or call.options.log_format:
+        # Log lines and a live screen would write over each other.
+        yield SilentTeller(call) if _logged(call) else LineTeller(call)
+    else:
+        async with LiveTeller(call) as teller:
+            yield teller
+
+
+def _logged(call: Call) -> bool:
+    """Whether the log says all that the lines would."""
+    return not call.json and bool(call.options.verbose or call.options.log_format)

@@ -1,0 +1,135 @@
+"""A deployment under way: its events are told as they happen, and signals stop it in an orderly way."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import anyio
+from anyio.abc import TaskStatus
+
+from fraisier.cli.context import Call
+from fraisier.cli.run.opening import opened
+from fraisier.cli.run.tellers import Teller, make_teller
+from fraisier.clock import SystemClock
+from fraisier.config.schema import Config
+from fraisier.errors import FraisierError
+from fraisier.events import Record
+from fraisier.ids import Ids, SystemIds
+from fraisier.orchestrator import Orchestrator
+from fraisier.rollout.result import DeploymentResult, result_of
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+_LAST_LINES_S = 10.0
+
+Work = Callable[[Orchestrator], Awaitable[list[DeploymentResult]]]
+
+
+class NotedIds:
+    """Makes identifiers and remembers those of our own deployments, to tell them from those of other processes."""
+
+    def __init__(self, inner: Ids) -> None:
+        self._inner = inner
+        self.made: dict[str, None] = {}
+
+    def deployment(self) -> str:
+        """Return a new identifier and remember it."""
+        made = self._inner.deployment()
+        self.made[made] = None
+        return made
+
+    def event(self) -> str:
+        """Return a new identifier of an event."""
+        return self._inner.event()
+
+
+async def watched(call: Call, config: Config, work: Work) -> list[DeploymentResult]:
+    """Do the work while its events are told; return the results, those of interrupted deployments too.
+
+    The first signal asks for an orderly stop, the second cancels. Raises what the work raises.
+    """
+    ids = NotedIds(SystemIds(SystemClock()))
+    async with opened(call, config, ids=ids) as orchestrator, make_teller(call) as teller:
+        watch = _Watch(orchestrator, teller, ids)
+        return await watch.run(work)
+
+
+class _Watch:
+    def __init__(self, orchestrator: Orchestrator, teller: Teller, ids: NotedIds) -> None:
+        self._orchestrator = orchestrator
+        self._teller = teller
+        self._ids = ids
+        self._position = 0
+        self._progress = anyio.Event()
+        self._scope = anyio.CancelScope()
+        self._failure: FraisierError | BaseExceptionGroup | None = None
+
+    async def run(self, work: Work) -> list[DeploymentResult]:
+        results: list[DeploymentResult] = []
+        async with anyio.create_task_group() as group:
+            async with self._orchestrator.subscribe() as records:
+                group.start_soon(self._tell, records, name="cli:tell")
+                signals = anyio.CancelScope()
+                await group.start(self._heed, signals, name="cli:signals")
+                with self._scope:
+                    results = await self._attempt(work)
+                await self._told()
+                signals.cancel()
+        if self._failure is not None:
+            raise self._failure
+        if self._scope.cancelled_caught:
+            results = await self._from_journal()
+        return results
+
+    async def _attempt(self, work: Work) -> list[DeploymentResult]:
+        try:
+            return await work(self._orchestrator)
+        except (FraisierError, ExceptionGroup) as failure:
+            # Kept for later: what happened up to here is told first.
+            self._failure = failure
+            return []
+
+    # events
+
+    async def _tell(self, records: AsyncIterator[Record]) -> None:
+        async for record in records:
+            if record.event.deployment_id in self._ids.made:
+                await self._teller.tell(record)
+            if record.seq:
+                self._position = record.seq
+                self._progress.set()
+
+    async def _told(self) -> None:
+        """Wait until everything that was journalled is told; who reads our output may be slow, but not for ever."""
+        head = self._orchestrator.journal.head
+        with anyio.move_on_after(_LAST_LINES_S, shield=True):
+            while self._position < head and not self._teller.deaf:
+                self._progress = anyio.Event()
+                await self._progress.wait()
+
+    # signals
+
+    async def _heed(self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
+        seen = 0
+        with scope, anyio.open_signal_receiver(*_SIGNALS) as signals:
+            task_status.started()
+            async for number in signals:
+                seen += 1
+                name = _NAMES[number]
+                if seen == 1:
+                    self._orchestrator.stop(f"interrupted by {name}")
+                    self._teller.say(f"{name}: finishing the running step of each target; once more to stop now")
+                else:
+                    self._teller.say(f"{name}: stopping now")
+                    self._scope.cancel()
+
+    # the end of a cancelled run
+
+    async def _from_journal(self) -> list[DeploymentResult]:
+        journal = self._orchestrator.journal
+        states = [found for made in self._ids.made if (found := await journal.deployment(made)) is not None]
+        linked = {state.child_id for state in states}
+        return [result_of(state, journal.head_hash) for state in states if state.id not in linked]
+
+

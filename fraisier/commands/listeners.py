@@ -1,0 +1,41 @@
+"""Who listens on a TCP port of a target, as a script. Linux."""
+
+from __future__ import annotations
+
+from fraisier.commands.identity import FUNCTIONS, setting
+from fraisier.commands.sh import quote
+
+
+def serves_old(app: str, mark: str, *, port: int, release: str, main_pid: int) -> str:
+    """Print `old PID RELEASE` when the port is served by a process of another release of this app; nothing otherwise.
+
+    `main_pid` is the service's main process (0: look into the pid file). The whole process table is only searched when
+    that process does not hold the port itself.
+    """
+    return f"""\
+{setting(app, mark)}{FUNCTIONS}cd -P -- "$APP" 2>/dev/null || exit 0
+root=$(pwd -P)
+sockets=$(grep -hE '^ *[0-9]+: [0-9A-F]+:{port:04X} [0-9A-F]+:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null |
+  while read -r sl local remote state queues timer retries uid timeout inode rest; do echo "$inode"; done)
+[ -n "$sockets" ] || exit 0
+main={main_pid}
+if [ "$main" = 0 ]; then read_pid; boot_id; main=; is_up && main=$pid; fi
+open=
+[ -z "$main" ] || open=$(ls -l "/proc/$main/fd" 2>/dev/null)
+missing=
+for inode in $sockets; do case $open in *"socket:[$inode]"*) ;; *) missing="$missing -e socket:\\[$inode]" ;; esac; done
+[ -n "$missing" ] || exit 0
+session=; [ -z "$main" ] || {{ stat_of "$main" && session=$ss; }}
+ls -l /proc/[0-9]*/fd 2>/dev/null | grep -e '^/proc/' $missing | while read -r line; do
+  case $line in /proc/*) one=${{line#/proc/}}; one=${{one%%/*}}; continue ;; esac
+  stat_of "$one" || continue
+  [ -z "$session" ] || [ "$ss" != "$session" ] || continue
+  of=$(tr '\\0' '\\n' <"/proc/$one/environ" 2>/dev/null | grep -F "FRAISIER_RELEASE_PATH=$APP/releases/")
+  case $of in FRAISIER_RELEASE_PATH=*) of=${{of##*/}} ;; *)
+    of=$(readlink "/proc/$one/cwd" 2>/dev/null)
+    case $of in "$root"/releases/*) of=${{of#"$root"/releases/}}; of=${{of%%/*}}; of=${{of% (deleted)}} ;; *) continue ;; esac ;;
+  esac
+  case $of in {quote(release)}) ;; *) echo "old $one $of"; break ;; esac
+done
+exit 0
+"""

@@ -1,0 +1,52 @@
+"""systemd units: argv, scripts, and how their answers are read."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fraisier.commands.sh import EXIT_CONFIG, FAIL, quote
+
+PROPERTIES = ("InvocationID", "ActiveState", "SubState", "MainPID", "Result", "ExecMainStatus")
+_NO_SYSTEMD = f'command -v systemctl >/dev/null 2>&1 || fail {EXIT_CONFIG} "systemctl is not there: this target has no systemd"'
+
+
+def control(action: Literal["start", "stop", "restart"], unit: str) -> list[str]:
+    """Return the argv that starts, stops or restarts a unit."""
+    return ["systemctl", action, "--", unit]
+
+
+def show(app: str, unit: str) -> str:
+    """Print the PROPERTIES of a unit as `Name=value` lines, and `running_release ID` of its main process."""
+    return f"""\
+{FAIL}
+{_NO_SYSTEMD}
+shown=$(systemctl show --property={",".join(PROPERTIES)} -- {quote(unit)}) || exit 1
+printf '%s\\n' "$shown"
+main=$(printf '%s\\n' "$shown" | {{ while IFS== read -r key value; do [ "$key" = MainPID ] && echo "$value"; done; }})
+case $main in ''|0|*[!0-9]*) exit 0 ;; esac
+root=$(cd -P -- {quote(app)} 2>/dev/null && pwd -P) || exit 0
+here=$(readlink "/proc/$main/cwd" 2>/dev/null)
+case $here in "$root"/releases/*) here=${{here#"$root"/releases/}}; here=${{here%%/*}}; echo "running_release=${{here% (deleted)}}" ;; esac
+exit 0
+"""
+
+
+def properties(output: str) -> dict[str, str]:
+    """Return what `show` printed."""
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
+def journal(unit: str, *, lines: int) -> str:
+    """Print the last lines of a unit's journal, and a last line `-- cursor: C`."""
+    return f"{FAIL}\n{_journalctl(unit)} --lines={lines}"
+
+
+def journal_since(unit: str, cursor: str) -> str:
+    """Print what the journal has after `cursor`, and the new `-- cursor: C`."""
+    after = f" --after-cursor={quote(cursor)}" if cursor else " --lines=0"
+    return f"{FAIL}\n{_journalctl(unit)}{after}"
+
+
+def _journalctl(unit: str) -> str:
+    missing = f'command -v journalctl >/dev/null 2>&1 || fail {EXIT_CONFIG} "journalctl is not there: this target has no systemd"'
+    return f"{missing}\njournalctl --quiet --no-pager --output=short-iso --show-cursor --unit={quote(unit)}"

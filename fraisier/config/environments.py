@@ -1,0 +1,178 @@
+"""Rules of one environment: its provider, its targets, what must be there, what its templates name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from fraisier.config import schema
+from fraisier.config.problems import Report, did_you_mean
+from fraisier.config.reader import TextUse, joined
+from fraisier.config.resolve import template_names
+from fraisier.config.template import TemplateError
+from fraisier.config.tree import Entry, Mapping, Node, Scalar
+
+PROVIDERS = ("local",)
+PLANNED_PROVIDERS = ("bare_metal", "docker_compose", "coolify")
+
+_STATIC = ("fraise", "environment")
+_TARGET = ("target.name", "target.address")
+_RELEASE = ("version", "release_path")
+_BEFORE_RELEASE = ("app_path", "shared", "targets", "service.systemd")
+
+
+def check_environment(
+    report: Report, value: schema.Environment, node: Mapping, path: str, at: Node, *, fraise_type: str
+) -> None:
+    """Note what an environment lacks, and what contradicts itself in it."""
+    _provider(report, value, node, path)
+    _targets(report, node, path, at)
+    if fraise_type == "api" and "service" not in node.entries:
+        message = "a fraise of type api needs `service`"
+        report.add(
+            at, joined(path, "service"), "missing_key", message, "or set `type` to etl, scheduled or backup"
+        )
+    if value.provider == "local":
+        for word in ("app_path", "source"):
+            if word not in node.entries:
+                more = " (or `git_repo`)" if word == "source" else ""
+                report.add(at, joined(path, word), "missing_key", f"the provider local needs `{word}`{more}")
+    if value.branch.startswith("-") or not value.branch:
+        entry = node.entries.get("branch")
+        message = f"expected the name of a branch, found {value.branch!r}"
+        report.add(entry.value if entry else at, joined(path, "branch"), "bad_value", message)
+    for word, entry in _entries(node, "env"):
+        if not word.replace("_", "a").isalnum() or not word.isascii() or word[0].isdigit():
+            message = f"expected the name of an environment variable, found {word!r}"
+            report.add(entry.key, joined(path, f"env.{word}"), "bad_name", message)
+    _times(report, value, node, path)
+
+
+def _entries(node: Mapping, word: str) -> list[tuple[str, Entry]]:
+    inner = node.get(word)
+    found = inner.entries.items() if isinstance(inner, Mapping) else ()
+    return [(key, entry) for key, entry in found if not key.startswith("x-")]
+
+
+def _provider(report: Report, value: schema.Environment, node: Mapping, path: str) -> None:
+    if value.provider in PROVIDERS:
+        return
+    place, where = node.entries["provider"].value, joined(path, "provider")
+    if value.provider in PLANNED_PROVIDERS:
+        message = f"the provider {value.provider} is not supported by this version"
+        report.add(place, where, "unsupported", message, "use local")
+        return
+    suggestion = did_you_mean(value.provider, (*PROVIDERS, *PLANNED_PROVIDERS)) or "use local"
+    report.add(place, where, "unknown_provider", f"there is no provider {value.provider!r}", suggestion)
+
+
+def _targets(report: Report, value: schema.Environment, node: Mapping, path: str, at: Node) -> None:
+    where = joined(path, "targets")
+    listed = node.get("targets")
+    items: Sequence[Node] = getattr(listed, "items", ())
+    if listed is None:
+        report.add(at, where, "missing_key", "`targets` is missing: at least one is needed")
+    elif isinstance(getattr(listed, "items", None), tuple) and not items:
+        report.add(listed, where, "empty_value", "expected at least one target, found none")
+    first: dict[str, int] = {}
+    for index, item in enumerate(items):
+        place = item.get("name") if isinstance(item, Mapping) else item
+        if not isinstance(place, Scalar):
+            continue
+        if place.text in first:
+            message = f"the target {place.text!r} is here twice (first as targets[{first[place.text]}])"
+            report.add(place, f"{where}[{index}]", "duplicate_target", message)
+        first.setdefault(place.text, index)
+
+
+def _times(report: Report, value: schema.Environment, node: Mapping, path: str) -> None:
+    for word in ("pause", "min_healthy_time"):
+        rollout = node.get("rollout")
+        place = rollout.get(word) if isinstance(rollout, Mapping) else None
+        if place is not None and getattr(value.rollout, f"{word}_s") >= value.timeout_s:
+            message = f"`{word}` is not shorter than the environment's `timeout`, so no rollout could end"
+            report.add(place, joined(path, f"rollout.{word}"), "contradiction", message)
+
+
+def check_texts(
+    report: Report,
+    uses: Sequence[TextUse],
+    *,
+    section: str,
+    targets: Sequence[schema.Target] | None,
+    build_on: str = "target",
+) -> None:
+    """Note templates that cannot be read or that name what is not known at their place.
+
+    `section` is the key path of the environment; `targets` are the targets that must define what is named
+    (None: not known).
+    """
+    for use in uses:
+        key = use.path.removeprefix(f"{section}.")
+        try:
+            for name in template_names(use.text, command=use.kind == "command"):
+                _check_name(report, use, name, key=key, targets=targets, build_on=build_on)
+        except TemplateError as error:
+            report.add(use.node, use.path, "bad_template", str(error), error.suggestion)
+
+
+def _check_name(
+    report: Report,
+    use: TextUse,
+    name: str,
+    *,
+    key: str,
+    targets: Sequence[schema.Target] | None,
+    build_on: str,
+) -> None:
+    fixed = _names_at(key, build_on)
+    group, _, variable = name.rpartition(".")
+    on_target = _TARGET[0] in fixed
+    if name in fixed or (on_target and group in {"target.vars", "target.labels"} and variable):
+        _check_defined(report, use, name, targets or ())
+        return
+    known = [*fixed, *_variables(targets or ())] if on_target else list(fixed)
+    if name in {*_STATIC, *_TARGET, *_RELEASE} or group in {"target.vars", "target.labels"}:
+        message = f"{{{{ {name} }}}} is not known yet where this text is used"
+        report.add(
+            use.node, use.path, "unknown_name", message, f"known are {', '.join(known)}" if known else ""
+        )
+        return
+    suggestion = did_you_mean(name, known) or (f"known are {', '.join(known)}" if known else "")
+    report.add(use.node, use.path, "unknown_name", f"{{{{ {name} }}}} is not known here", suggestion)
+
+
+def _names_at(key: str, build_on: str) -> tuple[str, ...]:
+    """Return the names that are known where the text under `key` of an environment is used."""
+    if key.startswith(("store.", "audit.")):
+        return ()
+    if key.startswith(("source.", "git_repo")):
+        return _STATIC
+    if key.startswith("targets"):
+        return (*_STATIC, "target.name")
+    if key.startswith(_BEFORE_RELEASE):
+        return (*_STATIC, *_TARGET)
+    if key.startswith("build[") and build_on == "orchestrator":
+        return (*_STATIC, *_RELEASE)
+    return (*_STATIC, *_TARGET, *_RELEASE)
+
+
+def _check_defined(report: Report, use: TextUse, name: str, targets: Sequence[schema.Target]) -> None:
+    """Every target has what a text names; in a target's own address only that target is asked."""
+    group, _, variable = name.rpartition(".")
+    for index, target in enumerate(targets):
+        if ".targets[" in use.path and f".targets[{index}]" not in use.path:
+            continue
+        tables: dict[str, Collection[str]] = {"target.vars": target.vars, "target.labels": target.labels}
+        there = tables.get(group)
+        if (there is not None and variable not in there) or (name == "target.address" and not target.address):
+            word = name.removeprefix("target.")
+            suggestion = did_you_mean(variable, there or ())
+            message = f"{{{{ {name} }}}} is used here, but the target {target.name!r} has no {word}"
+            report.add(use.node, use.path, "undefined_name", message, suggestion)
+            return
+
+
+def _variables(targets: Sequence[schema.Target]) -> list[str]:
+    found = {f"target.vars.{word}": None for target in targets for word in target.vars}
+    found |= {f"target.labels.{word}": None for target in targets for word in target.labels}
+    return list(found)

@@ -1,0 +1,99 @@
+"""The reading half of the embedded journal: a second connection, so that no query waits for a commit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from fraisier.errors import DatabaseConnectionError
+from fraisier.events import Record
+from fraisier.journal import queries
+from fraisier.journal.base import DeadLetter, Verification
+from fraisier.journal.check import check
+from fraisier.journal.connection import Database, run_once
+from fraisier.journal.faults import reading_error
+from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
+from fraisier.journal.verify import verify
+
+T = TypeVar("T")
+
+
+class SqliteReads:
+    """Questions to the tables and the log. One thread answers them one after the other, each whole, so that no cursor
+    stays open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._reader: Database | None = None
+
+    async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        if self._reader is None:
+            raise DatabaseConnectionError(f"the journal {self.path} is closed", recoverable=False)
+        try:
+            return await self._reader.run(job)
+        except (sqlite3.Error, msgspec.MsgspecError) as error:
+            raise reading_error(self.path, error) from error
+
+    async def read(
+        self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
+    ) -> list[Record]:
+        """Return at most `limit` records with `after < seq <= upto`; those whose body has expired are passed over."""
+        return await self._read(
+            lambda connection: queries.read(connection, after, upto, deployment_id, limit)
+        )
+
+    async def hash_at(self, seq: int) -> str:
+        """Return the chain hash of one row, in hex. Raises NotFoundError."""
+        return await self._read(lambda connection: queries.hash_at(connection, seq))
+
+    async def deployment(self, deployment_id: str) -> DeploymentState | None:
+        """Return a deployment with plan, targets and steps by its id or the beginning of it. Raises NotFoundError."""
+        return await self._read(lambda connection: queries.deployment(connection, deployment_id))
+
+    async def deployments(
+        self,
+        *,
+        fraise: str = "",
+        environment: str = "",
+        state: str = "",
+        since_us: int = 0,
+        limit: int = 50,
+    ) -> list[DeploymentState]:
+        """Return deployments with their targets, newest first; plans and steps are left out."""
+        return await self._read(
+            lambda connection: queries.deployments(connection, fraise, environment, state, since_us, limit)
+        )
+
+    async def placements(self, fraise: str = "", environment: str = "") -> list[Placement]:
+        """Return the recorded state of targets."""
+        return await self._read(lambda connection: queries.placements(connection, fraise, environment))
+
+    async def releases(self, fraise: str, environment: str, target: str = "") -> list[Release]:
+        """Return the releases known on the targets, newest first."""
+        return await self._read(lambda connection: queries.releases(connection, fraise, environment, target))
+
+    async def lease(self, fraise: str, environment: str) -> LeaseState | None:
+        """Return the newest lease, whether held or not."""
+        return await self._read(lambda connection: queries.lease(connection, fraise, environment))
+
+    async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """Return parked events, newest first."""
+        return await self._read(lambda connection: queries.dead_letters(connection, limit))
+
+    async def verify(self, head: str = "") -> Verification:
+        """Walk the chain on a connection of its own; memory stays flat."""
+        try:
+            return await run_once(self.path, lambda connection: verify(connection, head))
+        except sqlite3.Error as error:
+            raise reading_error(self.path, error) from error
+
+    async def check(self) -> list[str]:
+        """Return every fault found in the store, as sentences."""
+        try:
+            return await run_once(self.path, check)
+        except sqlite3.Error as error:
+            raise reading_error(self.path, error) from error

@@ -1,0 +1,77 @@
+"""The service manager's port, and what every manager needs of its target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from fraisier.commands.sh import pairs
+from fraisier.providers.outcome import refused
+from fraisier.providers.place import Place
+from fraisier.transports.base import Completed, OnOutput, Transport
+
+Evidence = dict[str, Any]
+
+
+class Site(msgspec.Struct, frozen=True):
+    """A place and the door to it."""
+
+    place: Place
+    transport: Transport
+    on_output: OnOutput | None = None
+
+    async def script(self, text: str, *, what: str) -> str:
+        """Run one of our own scripts and return what it printed. Raises the error that its exit code stands for."""
+        done = await self.transport.shell(text)
+        if done.exit_code != 0:
+            raise refused(f"{what} of {self.place}", done)
+        return done.stdout
+
+    async def facts(self, text: str, *, what: str) -> dict[str, str]:
+        """Run one of our own scripts and return the `key value` lines that it printed."""
+        return pairs(await self.script(text, what=what))
+
+    async def command(self, template: str, where: str, *, cwd: str, wrap: Callable[[str], str] | None = None) -> Completed:
+        """Run a user's command with the environment's variables; secrets are only in there."""
+        text, env = self.place.command(template, where)
+        return await self.transport.run(wrap(text) if wrap else text, cwd=cwd, env=env, on_output=self.on_output)
+
+
+class State(msgspec.Struct, frozen=True):
+    """What a manager knows of the service at this moment."""
+
+    running: bool | None
+    invocation: str = ""
+    pid: int = 0
+    running_release: str = ""
+    detail: str = ""
+
+
+class ServiceManager(Protocol):
+    """Starts and stops a service, and says which start of which release is running."""
+
+    async def restart(self, site: Site, *, retry: bool) -> Evidence:
+        """End what runs and start the release that is current. With `retry`, an attempt that came through counts."""
+        ...
+
+    async def start(self, site: Site) -> Evidence:
+        """Start the service unless it runs."""
+        ...
+
+    async def stop(self, site: Site) -> Evidence:
+        """End the service and everything that it started. No error when nothing runs."""
+        ...
+
+    async def state(self, site: Site) -> State:
+        """Look, and change nothing."""
+        ...
+
+    async def tail(self, site: Site, lines: int) -> list[str]:
+        """Return the last lines of the service's log."""
+        ...
+
+    async def since(self, site: Site, position: str) -> tuple[list[str], str]:
+        """Return complete new lines since `position` (empty: from now on) and the position after them."""
+        ...
