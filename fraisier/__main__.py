@@ -8,7 +8,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
         # Scripts ask for the version often, so this path imports one tiny module and nothing else.
-        from fraisier._version import __version__  # noqa: PLC0415
+        from fraisier._version import __version__
 
         sys.stdout.write(f"fraisier {__version__}\n")
         sys.exit(0)

@@ -132,6 +132,7 @@ class Orchestrator:
         )
         self._stack = AsyncExitStack()
         self._stops: set[StopSignal] = set()
+        self._stop_reason = ""
 
     # life
 
@@ -170,7 +171,9 @@ class Orchestrator:
                 )
 
     def stop(self, reason: str) -> None:
-        """Ask every deployment of this orchestrator to stop at its next step boundary. Safe in a signal handler."""
+        """Ask every deployment of this orchestrator to stop at its next step boundary, and let none begin that was asked
+        for before. Safe in a signal handler."""
+        self._stop_reason = self._stop_reason or reason
         for signal in self._stops:
             signal.request(reason)
 
@@ -220,6 +223,16 @@ class Orchestrator:
 
     async def retry(self, deployment_id: str, **options: Any) -> DeploymentResult:
         """Deploy the same version again to every target that the deployment did not leave on it."""
+        fraise, environment, again = await self._again(deployment_id)
+        return await self.deploy(fraise, environment, **again, **options)
+
+    async def plan_retry(self, deployment_id: str, **options: Any) -> Plan:
+        """Return what `retry` with the same options would do now."""
+        fraise, environment, again = await self._again(deployment_id)
+        return await self.plan(fraise, environment, **again, **options)
+
+    async def _again(self, deployment_id: str) -> tuple[str, str, dict[str, Any]]:
+        """Return fraise, environment and options of a deployment's second try. Raises UsageError, NotFoundError."""
         state = await self.show_state(deployment_id)
         if not state.is_terminal:
             raise UsageError(
@@ -237,9 +250,12 @@ class Orchestrator:
             for name, target in state.targets.items()
             if target.outcome not in ("updated", "unchanged") or target.undone
         )
-        return await self.deploy(
-            state.fraise, state.environment, version=state.version, limit=left, retry_of=state.id, **options
-        )
+        if not left:
+            raise UsageError(
+                f"deployment {state.id} left every target on its version; there is nothing to retry",
+                hint=f"to deploy it again: fraisier deploy {state.fraise} {state.environment} --version {state.version}",
+            )
+        return state.fraise, state.environment, {"version": state.version, "limit": left, "retry_of": state.id}
 
     async def control(
         self, action: Action, fraise: str, environment: str, *, limit: Sequence[str] = ()
@@ -306,6 +322,8 @@ class Orchestrator:
 
     async def _run(self, work: Callable[[StopSignal], Awaitable[DeploymentResult]]) -> DeploymentResult:
         stop = StopSignal()
+        if self._stop_reason:
+            stop.request(self._stop_reason)
         self._stops.add(stop)
         try:
             return await work(stop)

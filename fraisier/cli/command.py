@@ -115,7 +115,9 @@ class Tree(_Shared, click.Group):
         name = args[0]
         command = self.get_command(ctx, name)
         if command is None:
-            close = difflib.get_close_matches(name, [known for known in self._entries if not known.startswith("_")], n=1)
+            close = difflib.get_close_matches(
+                name, [known for known in self._entries if not known.startswith("_")], n=1
+            )
             tail = f"; did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(f"there is no command {name!r}{tail}", ctx)
         return name, command, args[1:]

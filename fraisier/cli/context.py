@@ -32,7 +32,9 @@ class Globals:
 class Call:
     """One invocation of a command."""
 
-    def __init__(self, options: Globals, *, stdout: TextIO | None = None, stderr: TextIO | None = None) -> None:
+    def __init__(
+        self, options: Globals, *, stdout: TextIO | None = None, stderr: TextIO | None = None
+    ) -> None:
         self.options = options
         self.stdout = stdout or sys.stdout
         self.stderr = stderr or sys.stderr
@@ -53,7 +55,9 @@ class Call:
     @property
     def color(self) -> bool:
         """Whether colour is wanted at all; each stream must be a terminal as well."""
-        return not (self.options.no_color or self.environ.get("NO_COLOR") or self.environ.get("TERM") == "dumb")
+        return not (
+            self.options.no_color or self.environ.get("NO_COLOR") or self.environ.get("TERM") == "dumb"
+        )
 
     def painter(self, stream: TextIO | None = None) -> Painter:
         """Return the painter for a stream (stdout when None)."""
@@ -96,7 +100,9 @@ class Call:
 
     def config_path(self) -> Path:
         """Return the file that the options, the environment or the usual places name. Raises ConfigurationError."""
-        found: Path = importlib.import_module("fraisier.config.loader").find_config(self.options.config, self.environ)
+        found: Path = importlib.import_module("fraisier.config.loader").find_config(
+            self.options.config, self.environ, Path.cwd()
+        )
         return found
 
     def store_url(self, config: Config | None = None) -> str:

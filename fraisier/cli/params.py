@@ -13,7 +13,7 @@ from fraisier.config.durations import parse_duration
 _META = "fraisier.globals"
 
 
-class DurationType(click.ParamType):
+class DurationType(click.ParamType):  # type: ignore[type-arg]
     """`30`, `0.2`, `200ms`, `30s`, `5m`, `1h30m`: seconds."""
 
     name = "duration"
@@ -28,12 +28,14 @@ class DurationType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class ListType(click.ParamType):
+class ListType(click.ParamType):  # type: ignore[type-arg]
     """Values separated by commas, as a tuple."""
 
     name = "list"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
         """Return the values, each once."""
         if isinstance(value, tuple):
             return value
@@ -56,7 +58,9 @@ def flag(*names: str, help: str) -> click.Option:
 def argument(name: str, *, required: bool = True, default: Any = "", **settings: Any) -> click.Argument:
     """Return a positional argument; one that may be left out is the empty string then."""
     chosen = settings if required else {**settings, "default": default}
-    return click.Argument([name.lower()], required=required, metavar=name if required else f"[{name}]", **chosen)
+    return click.Argument(
+        [name.lower()], required=required, metavar=name if required else f"[{name}]", **chosen
+    )
 
 
 def globs(name: str, help: str) -> click.Option:
@@ -78,7 +82,7 @@ def lock_wait() -> click.Option:
     """Return the option that says how patient a deployment is."""
     return option(
         "--lock-wait",
-        help="how long to wait while another deployment holds the lock (`10m`); without it the command ends at once with exit 5",
+        help="how long to wait while another deployment holds the lock (`10m`); else it ends at once with exit 5",
         type=DurationType(),
         default=0.0,
         metavar="DURATION",
@@ -107,14 +111,30 @@ def global_options() -> list[click.Option]:
     """Return new objects of the options that stand before or after any command."""
     shared: dict[str, Any] = {"expose_value": False, "callback": _merge}
     return [
-        option("-c", "--config", help="the configuration file (else $FRAISIER_CONFIG, ./fraises.yaml, …)", metavar="PATH", **shared),
-        option("--store", help="the store (else $FRAISIER_STORE, the configuration's, the state directory)", metavar="URL", **shared),
+        option(
+            "-c",
+            "--config",
+            help="the configuration file (else $FRAISIER_CONFIG, ./fraises.yaml, …)",
+            metavar="PATH",
+            **shared,
+        ),
+        option(
+            "--store",
+            help="the store (else $FRAISIER_STORE, the configuration's, the state directory)",
+            metavar="URL",
+            **shared,
+        ),
         option("--json", help="JSON on stdout, for programs; nothing asks", is_flag=True, **shared),
-        option("-v", "--verbose", help="log what happens to stderr; twice for debugging", count=True, **shared),
+        option(
+            "-v", "--verbose", help="log what happens to stderr; twice for debugging", count=True, **shared
+        ),
         option("-q", "--quiet", help="no progress, only results and errors", is_flag=True, **shared),
         option("--no-color", help="no colour (also: set NO_COLOR)", is_flag=True, **shared),
         option(
-            "--log-format", help="log to stderr in this form: console or json", type=click.Choice(["console", "json"]), **shared
+            "--log-format",
+            help="log to stderr in this form: console or json",
+            type=click.Choice(["console", "json"]),
+            **shared,
         ),
     ]
 

@@ -7,11 +7,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 RESET = "\x1b[0m"
-_COLOURS = {"red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "blue": "\x1b[34m", "dim": "\x1b[2m", "bold": "\x1b[1m"}
+_COLOURS = {
+    "red": "\x1b[31m",
+    "green": "\x1b[32m",
+    "yellow": "\x1b[33m",
+    "blue": "\x1b[34m",
+    "dim": "\x1b[2m",
+    "bold": "\x1b[1m",
+}
 
 _GOOD = frozenset({"succeeded", "unchanged", "updated", "passed", "healthy", "yes", "running", "ok"})
 _BAD = frozenset({"failed", "needs_attention", "in_doubt", "unhealthy", "no", "lost"})
-_WARNING = frozenset({"rolled_back", "interrupted", "paused", "locked", "unreachable", "skipped", "orphaned", "rolling_back"})
+_WARNING = frozenset(
+    {"rolled_back", "interrupted", "paused", "locked", "unreachable", "skipped", "orphaned", "rolling_back"}
+)
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -50,14 +59,20 @@ def _columns(char: str) -> int:
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], painter: Painter, *, states: Sequence[int] = ()) -> str:
+def table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], painter: Painter, *, states: Sequence[int] = ()
+) -> str:
     """Return rows under heads, in columns. The columns in `states` hold outcomes and are coloured."""
     cleaned = [[one_line(cell) for cell in row] for row in rows]
     widths = [max([width_of(head), *(width_of(row[at]) for row in cleaned)]) for at, head in enumerate(heads)]
     lines = [painter.paint(_line(heads, widths), "bold")]
     for row in cleaned:
         padded = [_pad(cell, width) for cell, width in zip(row, widths, strict=True)]
-        lines.append("  ".join(painter.state(cell) if at in states else cell for at, cell in enumerate(padded)).rstrip())
+        lines.append(
+            "  ".join(
+                painter.state(cell) if at in states else cell for at, cell in enumerate(padded)
+            ).rstrip()
+        )
     return "\n".join(lines)
 
 
@@ -94,7 +109,9 @@ def took(duration_s: float | None) -> str:
     whole = round(duration_s)
     if whole < 60:
         return f"{whole}s"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return (
+        f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    )
 
 
 def short(version: str | None) -> str:
@@ -103,8 +120,6 @@ def short(version: str | None) -> str:
         return "-"
     is_hex = len(version) >= 20 and all(char in "0123456789abcdef" for char in version)
     return version[:12] if is_hex else one_line(version)
-
-
 
 
 def sparkline(values: Sequence[float]) -> str:

@@ -47,10 +47,12 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 
-HIDDEN: dict[str, tuple[str, str]] = {"_names": (f"{_HERE}.setup", "names of fraises or environments, for completion")}
+HIDDEN: dict[str, tuple[str, str]] = {
+    "_names": (f"{_HERE}.setup", "names of fraises or environments, for completion")
+}
 
 
-async def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:  # noqa: FBT001
+async def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         click.echo(f"fraisier {__version__}")
         await ctx.aexit()

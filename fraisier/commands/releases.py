@@ -73,6 +73,11 @@ esac
 """
 
 
+def make_state(app: str) -> str:
+    """Make the directory of our own state, where a tar may be brought to."""
+    return f'{FAIL}\nmkdir -p -- {quote(f"{app}/{STATE}")} || fail {EXIT_REFUSED} "cannot make {STATE}"'
+
+
 def unpack(app: str, release: str, *, digest: str, archive: str, shared: Iterable[str]) -> str:
     """Unpack `archive` (a tar at the target) as an unfinished release. Prints `complete` when it was finished earlier."""
     links = "".join(_link(entry) for entry in shared)

@@ -110,7 +110,7 @@ def _note_syntax(error: yaml.MarkedYAMLError, text: str, report: Report) -> None
     problem = error.problem or "this is not YAML"
     lines = text.split("\n")
     here = lines[line - 1] if line <= len(lines) else ""
-    if "\t" in here[: column + 1] and not here[: column + 1].strip():
+    if "\t" in here[:column] and not here[:column].strip():
         tab = here.index("\t") + 1
         report.add_at(line, tab, "", "tab", "a tab cannot indent in YAML", "indent with spaces")
         return
@@ -195,7 +195,7 @@ class _Reader:
         height = 1 + max((height for _, height in extents), default=0)
         if size > NODES_MAX:
             self._refuse(event, "", "too_large", f"with its aliases this has more than {NODES_MAX} values")
-        if height > DEPTH_MAX:
+        if height > DEPTH_MAX + 1:
             self._too_deep(event)
         self._extents[id(node)] = (size, height)
 
@@ -230,16 +230,18 @@ class _Reader:
         mark = event.start_mark
         return Sequence(mark.line + 1, mark.column + 1, tuple(children))
 
-    def _mapping(self, event: Any, path: str, depth: int, children: list[Node]) -> Mapping:
+    def _mapping(self, event: Any, path: str, depth: int, children: list[Node]) -> Mapping | Scalar:
         if event.tag not in {None, "!", f"{_STANDARD}map"}:
             self._note_tag(event, path, event.tag)
         entries: dict[str, Entry] = {}
         merged: list[Node] = []
+        broken = False
         while not isinstance(child := self._loader.get_event(), yaml.MappingEndEvent):
             key = self._key(child, path, depth)
             place = f"{path}.{key.text}" if path else key.text
             value = self._node(self._loader.get_event(), place, depth + 1)
             children.append(value)
+            broken = broken or key.tag == "broken"
             if key.text == "<<" and key.tag == "other":
                 merged.append(value)
             elif key.text in entries:
@@ -247,15 +249,22 @@ class _Reader:
                 self._report.add(
                     key, place, "duplicate_key", f"the key `{key.text}` is here twice (first in line {first})"
                 )
-            elif key.tag != "null":
+            elif key.tag == "str":
                 entries[key.text] = Entry(key, value)
-        mark = event.start_mark
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        if broken:
+            message = "expected texts as keys, found a mapping or list"
+            suggestion = "quote a text that begins with {{"
+            self._report.add_at(line, column, path, "key_type", message, suggestion)
+            return Scalar(line, column, "", "broken")
         for value in merged:
             self._merge(value, entries, path)
-        return Mapping(mark.line + 1, mark.column + 1, entries)
+        return Mapping(line, column, entries)
 
     def _key(self, event: Any, path: str, depth: int) -> Scalar:
-        """Return the key that `event` begins; one that is no text is noted, and marked by the tag `null`."""
+        """Return the key that `event` begins; one that is no text is noted or, as a mapping or list,
+        `broken`.
+        """
         if isinstance(event, yaml.ScalarEvent) and event.value == "<<" and event.implicit[0]:
             mark: Any = event.start_mark
             return Scalar(mark.line + 1, mark.column + 1, "<<", "other")
@@ -267,14 +276,7 @@ class _Reader:
                 node, path, "key_type", f"expected a text as key, found {node.text!r}", "quote the key"
             )
             return Scalar(node.line, node.column, f"{node.text}@{node.line}:{node.column}", "null")
-        self._report.add(
-            node,
-            path,
-            "key_type",
-            "expected a text as key, found a mapping or list",
-            "quote a text that begins with {{",
-        )
-        return Scalar(node.line, node.column, f"@{node.line}:{node.column}", "null")
+        return Scalar(node.line, node.column, "", "broken")
 
     def _merge(self, value: Node, entries: dict[str, Entry], path: str) -> None:
         """Put what `<<` names under what is already there; of several, the first wins."""

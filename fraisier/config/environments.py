@@ -65,7 +65,7 @@ def _provider(report: Report, value: schema.Environment, node: Mapping, path: st
     report.add(place, where, "unknown_provider", f"there is no provider {value.provider!r}", suggestion)
 
 
-def _targets(report: Report, value: schema.Environment, node: Mapping, path: str, at: Node) -> None:
+def _targets(report: Report, node: Mapping, path: str, at: Node) -> None:
     where = joined(path, "targets")
     listed = node.get("targets")
     items: Sequence[Node] = getattr(listed, "items", ())

@@ -119,6 +119,8 @@ class Reader:
         owner: tuple[str, str] = ("", ""),
     ) -> Any:
         """Return a value of the type that a hint names, or INVALID."""
+        if isinstance(node, t.Scalar) and node.tag == "broken":
+            return INVALID
         try:
             return self._value(hint, kind, node, path, owner)
         except Refused as error:

@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-Tag = Literal["str", "int", "float", "bool", "null", "other"]
+Tag = Literal["str", "int", "float", "bool", "null", "other", "broken"]
+"""`broken` is what was reported already and is passed over in silence."""
 
 
 class Scalar(msgspec.Struct, frozen=True):

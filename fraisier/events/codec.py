@@ -46,6 +46,15 @@ def encode_body(event_id: str, at_us: int, event: Event) -> bytes:
         ) from error
 
 
+def decode_event(body: bytes) -> Event:
+    """Return the event in a body that was just encoded, as every reader will see it. Raises ValidationError."""
+    try:
+        event: Event = _decode_event(body)
+    except msgspec.MsgspecError as error:
+        raise ValidationError(f"the event could not be read again: {error}", cause=error) from error
+    return event
+
+
 def decode_body(seq: int, body: bytes) -> Record:
     """Return the record that `body` describes. Raises ValidationError when it is not one of ours."""
     try:

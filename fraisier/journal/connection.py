@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,10 @@ from fraisier.journal.faults import is_locked, opening_error
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 5.0
-LOCK_ATTEMPTS = 6
-"""A writer waits LOCK_ATTEMPTS * BUSY_TIMEOUT_S for the others, then gives up."""
+LOCK_PATIENCE_S = 25.0
+"""A writer waits so long for the others (and BUSY_TIMEOUT_S more), then gives up."""
+
+LOCK_PAUSE_S = 0.01
 
 _JOIN_TIMEOUT_S = 5.0
 
@@ -45,20 +48,24 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     )
 
 
-def patiently(connection: sqlite3.Connection, sql: str) -> None:
-    """Run a statement that takes a lock before it writes anything, again and again while others hold the lock."""
-    for attempt in range(1, LOCK_ATTEMPTS + 1):
+def patiently(job: Callable[[], T]) -> T:
+    """Run what takes a lock before it writes anything, again and again while others hold the lock. Raises sqlite3.Error.
+
+    SQLite itself waits for a lock in most cases, but says at once that a store is locked when its mode is being changed.
+    """
+    deadline_s = time.monotonic() + LOCK_PATIENCE_S
+    while True:
         try:
-            connection.execute(sql).close()
-            return
+            return job()
         except sqlite3.OperationalError as error:
-            if not is_locked(error) or attempt == LOCK_ATTEMPTS:
+            if not is_locked(error) or time.monotonic() > deadline_s:
                 raise
+        threading.Event().wait(LOCK_PAUSE_S)
 
 
 def begin(connection: sqlite3.Connection) -> None:
     """Begin to write. A deferred begin that reads and then writes would be refused at once when others wrote."""
-    patiently(connection, "begin immediate")
+    patiently(lambda: connection.execute("begin immediate").close())
 
 
 def rollback(connection: sqlite3.Connection) -> None:

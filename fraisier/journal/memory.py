@@ -8,6 +8,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 from fraisier.clock import Clock
 from fraisier.errors import DatabaseConnectionError, DatabaseTransactionError, GuardRefusedError
 from fraisier.events import TYPE_OF, Event, Record, encode_body
+from fraisier.events.codec import decode_event
 from fraisier.ids import Ids
 from fraisier.journal.base import DeadLetter, Guard, JournalStatistics, OnCommit, Verification
 from fraisier.journal.chain import GENESIS, Chain, hash_body
@@ -21,7 +22,7 @@ from fraisier.journal.fold import (
     outline,
     snapshot,
 )
-from fraisier.journal.reading import ambiguous, checked, fold_error, no_such_row
+from fraisier.journal.reading import ambiguous, fold_error, no_such_row
 from fraisier.journal.walk import ChainRow, Link, walk
 
 replace = msgspec.structs.replace
@@ -78,7 +79,7 @@ class MemoryJournal:
         on_commit = self._writable()
         event_id, at_us = self._ids.event(), self._clock.now_us()
         body = encode_body(event_id, at_us, event)
-        event = checked(len(self._rows) + 1, body).event
+        event = decode_event(body)
         refusal = guard(self._tables) if guard is not None else ""
         if refusal:
             context = {"type": TYPE_OF[event.__class__], "deployment_id": event.deployment_id}

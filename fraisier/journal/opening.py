@@ -10,6 +10,8 @@ from fraisier.journal.connection import begin, patiently, rollback
 from fraisier.journal.refold import refold
 from fraisier.journal.schema import VERSION, log_id_of, migrate, version_of
 
+# In KiB. SQLite's 2 MB make it read back pages that it has just written; with this a batch takes a third less time.
+_CACHE = "pragma cache_size = -16384"
 _SYNCHRONOUS = {"FULL": "pragma synchronous = full", "NORMAL": "pragma synchronous = normal"}
 
 
@@ -23,16 +25,17 @@ def prepare(
     if read_only:
         _refuse_older(version_of(connection, path), path)
         return log_id_of(connection)
-    version_of(connection, path)
-    patiently(connection, "pragma journal_mode = wal")
+    patiently(lambda: version_of(connection, path))
+    patiently(lambda: connection.execute("pragma journal_mode = wal").fetchall())
     connection.execute(_SYNCHRONOUS[synchronous.upper()]).close()
+    connection.execute(_CACHE).close()
     upgrade(connection, path, new_log_id)
     return log_id_of(connection)
 
 
 def upgrade(connection: sqlite3.Connection, path: Path, new_log_id: str) -> tuple[int, int]:
     """Apply the missing migrations in one transaction; return the schema version before and after."""
-    if version_of(connection, path) == VERSION:
+    if patiently(lambda: version_of(connection, path)) == VERSION:
         return VERSION, VERSION
     try:
         begin(connection)

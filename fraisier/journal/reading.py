@@ -1,24 +1,10 @@
-"""What every journal shares: no row goes in that could not be read again, and names for the same mistakes."""
+"""Mistakes that every journal names the same."""
 
 from __future__ import annotations
 
 import msgspec
 
 from fraisier.errors import NotFoundError, ValidationError
-from fraisier.events import Record, decode_body
-
-
-def checked(seq: int, body: bytes) -> Record:
-    """Return the record as every later reader will see it; one unreadable row would stop them all.
-
-    Raises ValidationError.
-    """
-    try:
-        return decode_body(seq, body)
-    except ValidationError as error:
-        raise ValidationError(
-            f"the event could not be read again: {error.cause}", cause=error.cause
-        ) from error
 
 
 def fold_error(error: BaseException) -> BaseException:

@@ -16,13 +16,13 @@ from fraisier.errors import (
     DatabaseTransactionError,
 )
 from fraisier.events import Event, Record, encode_body
+from fraisier.events.codec import decode_event
 from fraisier.ids import Ids
 from fraisier.journal import queries
 from fraisier.journal.base import Guard, JournalStatistics, OnCommit
 from fraisier.journal.connection import Database, create_file
 from fraisier.journal.faults import is_of_one_entry, opening_error, writing_error
 from fraisier.journal.opening import prepare
-from fraisier.journal.reading import checked
 from fraisier.journal.sqlite_reads import SqliteReads
 from fraisier.journal.writer import Batch, Entry, Note, Writer
 
@@ -162,11 +162,12 @@ class SqliteJournal(SqliteReads):
         """
         event_id, at_us = self._ids.event(), self._clock.now_us()
         body = encode_body(event_id, at_us, event)
-        record = checked(0, body)
+        # One row that cannot be read again would stop every reader, so it is read here, where its publisher hears of it.
+        event = decode_event(body)
         while len(self._pending) >= PENDING_MAX and not self._closing:
             await self._room.wait()
         loop = self._writable()
-        entry = Entry(record, body, guard, loop.create_future())
+        entry = Entry(event, event_id, at_us, body, guard, loop.create_future())
         self._pending.append(entry)
         if self._in_flight is None and not self._scheduled:
             self._scheduled = True

@@ -29,11 +29,17 @@ class Entry:
     __slots__ = ("at_us", "body", "error", "event", "event_id", "future", "guard", "record", "settled")
 
     def __init__(
-        self, record: Record, body: bytes, guard: Guard | None, future: asyncio.Future[None]
+        self,
+        event: Event,
+        event_id: str,
+        at_us: int,
+        body: bytes,
+        guard: Guard | None,
+        future: asyncio.Future[None],
     ) -> None:
-        self.event_id = record.id
-        self.at_us = record.at_us
-        self.event: Event = record.event
+        self.event = event
+        self.event_id = event_id
+        self.at_us = at_us
         self.body = body
         self.guard = guard
         self.future = future

@@ -102,7 +102,9 @@ class Provider(Protocol):
         """Take a step and return the evidence (JSON-ready, no secrets)."""
         ...
 
-    async def control(self, action: Action, context: TargetContext, on_output: OnOutput | None = None) -> dict[str, Any]:
+    async def control(
+        self, action: Action, context: TargetContext, on_output: OnOutput | None = None
+    ) -> dict[str, Any]:
         """Start, stop, restart or remove the service outside a deployment."""
         ...
 

@@ -28,10 +28,14 @@ def last_lines(text: str, count: int = TAIL_LINES) -> list[str]:
 def refused(where: str, done: Completed) -> FraisierError:
     """Return the error for one of our own scripts that ended with a refusal."""
     said = " ".join(last_lines(done.stderr, 3)) or f"exit code {done.exit_code}"
-    return _CLASSES.get(done.exit_code, ProviderError)(f"{where}: {said}", context={"exit_code": done.exit_code})
+    return _CLASSES.get(done.exit_code, ProviderError)(
+        f"{where}: {said}", context={"exit_code": done.exit_code}
+    )
 
 
-def failed(where: str, label: str, done: Completed, kind: type[FraisierError] = ProviderError) -> FraisierError:
+def failed(
+    where: str, label: str, done: Completed, kind: type[FraisierError] = ProviderError
+) -> FraisierError:
     """Return the error for a user's command (`label` as configured) that did not end with 0."""
     tail = last_lines(done.stdout + "\n" + done.stderr)
     how = f"ended by signal {done.exit_code - 128}" if done.exit_code > 128 else f"exit code {done.exit_code}"

@@ -68,7 +68,9 @@ class Place:
         for name, template in self.settings.env.items():
             if not is_variable(name):
                 raise ProviderConfigurationError(f"env.{name}: {name!r} cannot be the name of a variable")
-            found[name] = self._checked(self._resolver.text(template, self.names, where=f"env.{name}"), f"env.{name}")
+            found[name] = self._checked(
+                self._resolver.text(template, self.names, where=f"env.{name}"), f"env.{name}"
+            )
         return {**found, **self.facts}
 
     @cached_property

@@ -27,7 +27,13 @@ _LIST = Leaf(
     examples=["fraisier audit list", "fraisier audit list --actor alice --type 'deployment.*' --days 7"],
     params=[
         *_filters(),
-        option("--limit", help="at most the last N (default 100)", type=click.IntRange(min=1), default=100, metavar="N"),
+        option(
+            "--limit",
+            help="at most the last N (default 100)",
+            type=click.IntRange(min=1),
+            default=100,
+            metavar="N",
+        ),
     ],
 )
 _VERIFY = Leaf(
@@ -43,8 +49,14 @@ _EXPORT = Leaf(
     "export",
     run=f"{_RUN}:export",
     help="Write the trail to stdout, for another program to keep.",
-    examples=["fraisier audit export > trail.jsonl", "fraisier audit export --format csv --days 30 > trail.csv"],
-    params=[*_filters(), option("--format", help="jsonl or csv", type=click.Choice(["jsonl", "csv"]), default="jsonl")],
+    examples=[
+        "fraisier audit export > trail.jsonl",
+        "fraisier audit export --format csv --days 30 > trail.csv",
+    ],
+    params=[
+        *_filters(),
+        option("--format", help="jsonl or csv", type=click.Choice(["jsonl", "csv"]), default="jsonl"),
+    ],
 )
 
 COMMANDS = {

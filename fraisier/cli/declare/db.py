@@ -35,7 +35,11 @@ _RESTORE = Leaf(
     help="Put a verified copy of a backup in the place of the store. The replaced store is kept beside it. Refused while "
     "the store is in use, unless forced.",
     examples=["fraisier db restore /backup/fraisier-2026-01-31.db"],
-    params=[click.Argument(["file"], metavar="FILE"), flag("--force", help="even while the store is in use"), yes()],
+    params=[
+        click.Argument(["file"], metavar="FILE"),
+        flag("--force", help="even while the store is in use"),
+        yes(),
+    ],
 )
 
 COMMANDS = {

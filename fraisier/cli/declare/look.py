@@ -40,7 +40,7 @@ COMMANDS = {
     ),
     "health": Leaf(
         "health",
-        run=f"{_STATUS}:health",
+        run="fraisier.cli.run.asking:health",
         help="Run the configured health checks now, one probe a target.\n\nExits with 1 when a target is not healthy.",
         examples=["fraisier health", "fraisier health api production && echo fine"],
         params=_maybe(),
@@ -55,7 +55,12 @@ COMMANDS = {
             globs("--target", "only these targets: names or globs, comma separated"),
             flag("-f", "--follow", help="go on printing what comes, until Ctrl-C"),
             option(
-                "-n", "--lines", help="how many of the last lines of each target", type=click.IntRange(min=0), default=50, metavar="N"
+                "-n",
+                "--lines",
+                help="how many of the last lines of each target",
+                type=click.IntRange(min=0),
+                default=50,
+                metavar="N",
             ),
         ],
     ),

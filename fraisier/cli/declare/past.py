@@ -9,7 +9,13 @@ from fraisier.cli.params import argument, flag, option
 
 
 def _count(default: int) -> click.Option:
-    return option("--limit", help=f"at most so many (default {default})", type=click.IntRange(min=1), default=default, metavar="N")
+    return option(
+        "--limit",
+        help=f"at most so many (default {default})",
+        type=click.IntRange(min=1),
+        default=default,
+        metavar="N",
+    )
 
 
 _FRAISE = {"help": "only of this fraise", "default": "", "metavar": "FRAISE"}
@@ -19,11 +25,19 @@ COMMANDS = {
         "history",
         run="fraisier.cli.run.history:history",
         help="List past deployments and rollbacks, newest first.",
-        examples=["fraisier history", "fraisier history --fraise api --environment production --status rolled_back"],
+        examples=[
+            "fraisier history",
+            "fraisier history --fraise api --environment production --status rolled_back",
+        ],
         params=[
             option("--fraise", **_FRAISE),
             option("--environment", help="only in this environment", default="", metavar="ENV"),
-            option("--status", help="only with this outcome or state (`failed`, `rolled_back`, …)", default="", metavar="OUTCOME"),
+            option(
+                "--status",
+                help="only with this outcome or state (`failed`, `rolled_back`, …)",
+                default="",
+                metavar="OUTCOME",
+            ),
             _count(20),
         ],
     ),
@@ -42,7 +56,13 @@ COMMANDS = {
         examples=["fraisier stats", "fraisier stats --fraise api --days 7"],
         params=[
             option("--fraise", **_FRAISE),
-            option("--days", help="the last N days (default 30)", type=click.IntRange(min=1), default=30, metavar="N"),
+            option(
+                "--days",
+                help="the last N days (default 30)",
+                type=click.IntRange(min=1),
+                default=30,
+                metavar="N",
+            ),
         ],
     ),
     "events": Leaf(
@@ -50,11 +70,22 @@ COMMANDS = {
         run="fraisier.cli.run.events:events",
         help="Print what happened, event by event, oldest first.\n\nWith --follow it goes on with what happens now, in this "
         "process or any other that uses the same store; of one deployment, until that ends.",
-        examples=["fraisier events 0192e4a7", "fraisier events --follow", "fraisier events --json | jq .type"],
+        examples=[
+            "fraisier events 0192e4a7",
+            "fraisier events --follow",
+            "fraisier events --json | jq .type",
+        ],
         params=[
             argument("DEPLOYMENT", required=False),
             flag("-f", "--follow", help="go on printing what happens, until Ctrl-C"),
-            option("-n", "--lines", help="only the last N events", type=click.IntRange(min=0), default=None, metavar="N"),
+            option(
+                "-n",
+                "--lines",
+                help="only the last N events",
+                type=click.IntRange(min=0),
+                default=None,
+                metavar="N",
+            ),
         ],
     ),
 }

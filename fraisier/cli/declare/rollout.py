@@ -5,7 +5,17 @@ from __future__ import annotations
 import asyncclick as click
 
 from fraisier.cli.command import Leaf
-from fraisier.cli.params import ListType, argument, flag, fraise_and_environment, globs, limit, lock_wait, option, yes
+from fraisier.cli.params import (
+    ListType,
+    argument,
+    flag,
+    fraise_and_environment,
+    globs,
+    limit,
+    lock_wait,
+    option,
+    yes,
+)
 
 _RUN = "fraisier.cli.run.rollout"
 
@@ -108,6 +118,11 @@ COMMANDS = {
         help="Deploy the same version again to every target that a deployment did not leave on it.\n\nRefused while that "
         "deployment is not ended. The beginning of its id is enough when no other one begins so.",
         examples=["fraisier history --status failed", "fraisier retry 0192e4a7"],
-        params=[argument("DEPLOYMENT"), _force("go on after a deployment that needed attention"), yes(), lock_wait()],
+        params=[
+            argument("DEPLOYMENT"),
+            _force("go on after a deployment that needed attention"),
+            yes(),
+            lock_wait(),
+        ],
     ),
 }

@@ -13,8 +13,8 @@ COMMANDS = {
     "init": Leaf(
         "init",
         run="fraisier.cli.run.init:init",
-        help="Write an annotated fraises.yaml.\n\nIt validates as it is, and deploys to this machine once the two marked lines "
-        "are yours. A file that exists is left alone.",
+        help="Write an annotated fraises.yaml.\n\nIt validates as it is, and deploys to this machine once the two marked "
+        "lines are yours. A file that exists is left alone.",
         examples=["fraisier init", "fraisier init deploy/fraises.yaml"],
         params=[argument("PATH", required=False)],
     ),
@@ -42,7 +42,9 @@ COMMANDS = {
             "source <(fraisier completion zsh)               # in ~/.zshrc, after compinit",
             "fraisier completion fish > ~/.config/fish/completions/fraisier.fish",
         ],
-        params=[click.Argument(["shell"], metavar="bash|zsh|fish", type=click.Choice(["bash", "zsh", "fish"]))],
+        params=[
+            click.Argument(["shell"], metavar="bash|zsh|fish", type=click.Choice(["bash", "zsh", "fish"]))
+        ],
     ),
     "providers": Leaf(
         "providers",

@@ -92,11 +92,19 @@ def verify(call: Call, *, head: str) -> int:
     if call.json:
         call.document(report.to_dict())
     elif report.ok:
-        signed = f"; {report.checkpoints} signatures hold, up to row {report.signed_seq}" if report.checkpoints else ""
-        call.data(f"{call.painter().paint('ok', 'green')}: {report.rows} rows{signed}\nhead {report.head or '-'}")
+        signed = (
+            f"; {report.checkpoints} signatures hold, up to row {report.signed_seq}"
+            if report.checkpoints
+            else ""
+        )
+        call.data(
+            f"{call.painter().paint('ok', 'green')}: {report.rows} rows{signed}\nhead {report.head or '-'}"
+        )
     else:
         at = f" at row {report.first_bad_seq}" if report.first_bad_seq else ""
-        call.data(f"{call.painter().paint('NOT OK', 'red', 'bold')}{at}: {report.problem}\nhead {report.head or '-'}")
+        call.data(
+            f"{call.painter().paint('NOT OK', 'red', 'bold')}{at}: {report.problem}\nhead {report.head or '-'}"
+        )
         call.say("  try: keep a copy of the store, then compare it with a backup; see docs/RELIABILITY.md")
     return exits.OK if report.ok else exits.AUDIT
 

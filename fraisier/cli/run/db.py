@@ -21,7 +21,9 @@ def _store(call: Call, *, must_exist: bool) -> Path:
     if path is None:
         raise UsageError("a store in memory has no file", hint="name a store with --store sqlite:///PATH")
     if must_exist and not path.exists():
-        raise DatabaseConnectionError(f"there is no store {path}", context={"path": str(path)}, recoverable=False)
+        raise DatabaseConnectionError(
+            f"there is no store {path}", context={"path": str(path)}, recoverable=False
+        )
     return path
 
 
@@ -37,7 +39,11 @@ def upgrade(call: Call) -> int:
     if call.json:
         call.document({"path": str(path), "before": before, "after": after})
     else:
-        call.data(f"{path}: schema {before} -> {after}" if before != after else f"{path}: schema {after}, nothing to do")
+        call.data(
+            f"{path}: schema {before} -> {after}"
+            if before != after
+            else f"{path}: schema {after}, nothing to do"
+        )
     return exits.OK
 
 
@@ -89,7 +95,9 @@ def restore(call: Call, *, file: str, force: bool, yes: bool) -> int:
 
     replaced = anyio.run(work)
     if call.json:
-        call.document({"path": str(path), "source": str(source), "replaced": str(replaced) if replaced else None})
+        call.document(
+            {"path": str(path), "source": str(source), "replaced": str(replaced) if replaced else None}
+        )
     else:
         kept = f"; the replaced store is {replaced}" if replaced else ""
         call.data(f"{path} is now a copy of {source}{kept}")

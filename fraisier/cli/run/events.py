@@ -51,7 +51,7 @@ class _Tail:
                 await self._news.wait()
 
 
-async def _events(call: Call, deployment: str, follow: bool, lines: int | None) -> None:  # noqa: FBT001
+async def _events(call: Call, deployment: str, follow: bool, lines: int | None) -> None:
     tail = _Tail()
     async with reading(call, on_commit=tail.notice) as journal:
         wanted = (await one_deployment(journal, deployment)).id if deployment else ""

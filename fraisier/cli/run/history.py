@@ -20,7 +20,9 @@ def history(call: Call, *, fraise: str, environment: str, status: str, limit: in
 
     async def read() -> dict[str, Any]:
         async with reading(call) as journal:
-            return await reports.history(journal, fraise=fraise, environment=environment, status=status, limit=limit)
+            return await reports.history(
+                journal, fraise=fraise, environment=environment, status=status, limit=limit
+            )
 
     found = anyio.run(read)
     if call.json:
@@ -99,5 +101,7 @@ def _target(target: dict[str, Any], painter: Painter) -> list[str]:
     for step in target["steps"]:
         tries = f", try {step['attempt']}" if step["attempt"] > 1 else ""
         error = f": {one_line(step['error'])}" if step["error"] else ""
-        lines.append(f"    {step['step']:<10} {painter.state(step['status'])} {took(step['duration_s'])}{tries}{error}")
+        lines.append(
+            f"    {step['step']:<10} {painter.state(step['status'])} {took(step['duration_s'])}{tries}{error}"
+        )
     return lines

@@ -39,7 +39,11 @@ def names(call: Call, *, fraise: str) -> int:
     except FraisierError:
         return exits.OK
     wanted = [name for name in fraise.split(",") if name in config.fraises]
-    found = [env for name in wanted for env in config.fraises[name].environments] if fraise else list(config.fraises)
+    found = (
+        [env for name in wanted for env in config.fraises[name].environments]
+        if fraise
+        else list(config.fraises)
+    )
     for name in dict.fromkeys(found):
         call.data(name)
     return exits.OK

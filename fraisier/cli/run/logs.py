@@ -13,20 +13,22 @@ from fraisier.cli.context import Call
 from fraisier.cli.run.opening import opened
 
 
-def logs(
-    call: Call, *, fraise: str, env: str, target: Sequence[str], follow: bool, lines: int
-) -> int:
+def logs(call: Call, *, fraise: str, env: str, target: Sequence[str], follow: bool, lines: int) -> int:
     """Print the last lines of every target, then, when following, what comes."""
     anyio.run(_logs, call, fraise, env, tuple(target), follow, lines)
     return exits.OK
 
 
-async def _logs(call: Call, fraise: str, env: str, target: Sequence[str], follow: bool, lines: int) -> None:  # noqa: FBT001
+async def _logs(call: Call, fraise: str, env: str, target: Sequence[str], follow: bool, lines: int) -> None:
     async with (
         opened(call) as orchestrator,
         orchestrator.logs(fraise, env, limit=target, lines=lines, follow=follow) as stream,
     ):
         async for name, line in stream:
-            text = json.dumps({"target": name, "line": line}, ensure_ascii=False) if call.json else f"{name} | {line}"
+            text = (
+                json.dumps({"target": name, "line": line}, ensure_ascii=False)
+                if call.json
+                else f"{name} | {line}"
+            )
             # In a thread, so that a reader who is slow does not stop the connections.
             await anyio.to_thread.run_sync(call.data, text, abandon_on_cancel=True)

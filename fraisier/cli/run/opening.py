@@ -18,7 +18,9 @@ _EVENTS_LOGGER = "fraisier.events"
 
 
 @asynccontextmanager
-async def opened(call: Call, config: Config | None = None, *, ids: Ids | None = None) -> AsyncIterator[Orchestrator]:
+async def opened(
+    call: Call, config: Config | None = None, *, ids: Ids | None = None
+) -> AsyncIterator[Orchestrator]:
     """Give an orchestrator over the configured store. Raises ConfigurationError, DatabaseConnectionError."""
     config = config or call.load()
     redactor = Redactor()
@@ -35,7 +37,9 @@ def set_up_logging(call: Call, config: Config, redactor: Redactor) -> None:
     options = call.options
     asked = bool(options.verbose or options.log_format)
     level = {0: config.logging.level, 1: "info"}.get(options.verbose, "debug") if asked else "warning"
-    form: Literal["console", "json"] = "json" if (options.log_format or config.logging.format) == "json" else "console"
+    form: Literal["console", "json"] = (
+        "json" if (options.log_format or config.logging.format) == "json" else "console"
+    )
     setup_structured_logging(level, form, redactor=redactor)
     logging.getLogger(_EVENTS_LOGGER).disabled = not asked
     # asyncio's own debug lines tell a user nothing about a deployment.

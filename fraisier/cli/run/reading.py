@@ -21,7 +21,9 @@ def ignore(records: Sequence[Record]) -> None:
 
 
 @asynccontextmanager
-async def reading(call: Call, config: Config | None = None, *, on_commit: OnCommit = ignore) -> AsyncIterator[Journal]:
+async def reading(
+    call: Call, config: Config | None = None, *, on_commit: OnCommit = ignore
+) -> AsyncIterator[Journal]:
     """Give the journal of the store, or an empty one where there is no store yet. Raises DatabaseConnectionError."""
     url = call.store_url(config)
     path = store_path(url)
@@ -42,6 +44,7 @@ async def one_deployment(journal: Journal, deployment_id: str) -> DeploymentStat
     found = await journal.deployment(deployment_id)
     if found is None:
         raise NotFoundError(
-            f"there is no deployment {deployment_id!r} in this store", hint="run `fraisier history` to see their ids"
+            f"there is no deployment {deployment_id!r} in this store",
+            hint="run `fraisier history` to see their ids",
         )
     return found

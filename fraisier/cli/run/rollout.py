@@ -48,9 +48,13 @@ def deploy(
 
     async def work(orchestrator: Orchestrator) -> list[DeploymentResult]:
         if len(fraises) > 1:
-            return await orchestrator.deploy_many(fraises, env, version=version, lock_wait_s=lock_wait, **options)
+            return await orchestrator.deploy_many(
+                fraises, env, version=version, lock_wait_s=lock_wait, **options
+            )
         name = fraises[0]
-        return [await orchestrator.deploy(name, env, version=versions[name], lock_wait_s=lock_wait, **options)]
+        return [
+            await orchestrator.deploy(name, env, version=versions[name], lock_wait_s=lock_wait, **options)
+        ]
 
     def agreed(plans: Sequence[Plan]) -> None:
         """Deploy what was shown, even if the branch moves on while the person reads."""

@@ -13,7 +13,12 @@ from fraisier.errors import FraisierError
 from fraisier.providers.base import Action
 from fraisier.rollout.request import find_environment, select
 
-_DONE: dict[Action, str] = {"start": "started", "stop": "stopped", "restart": "restarted", "remove": "removed"}
+_DONE: dict[Action, str] = {
+    "start": "started",
+    "stop": "stopped",
+    "restart": "restarted",
+    "remove": "removed",
+}
 
 
 def start(call: Call, *, fraise: str, env: str, limit: Sequence[str], yes: bool) -> int:
@@ -61,7 +66,9 @@ def _tell(call: Call, action: Action, outcome: dict[str, FraisierError | None]) 
             {
                 "name": name,
                 "ok": error is None,
-                "error": None if error is None else {"code": error.code, "message": error.message, "hint": error.hint},
+                "error": None
+                if error is None
+                else {"code": error.code, "message": error.message, "hint": error.hint},
             }
             for name, error in outcome.items()
         ]

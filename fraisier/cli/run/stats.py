@@ -24,7 +24,9 @@ def stats(call: Call, *, fraise: str, days: int) -> int:
         async with reading(call) as journal:
             figures = await reports.stats(journal, fraise=fraise, since_us=since_us)
             latest = await journal.deployments(fraise=fraise, since_us=since_us, limit=_BARS)
-            durations = [row.duration_s for row in reversed(latest) if row.kind == "deploy" and row.duration_s > 0]
+            durations = [
+                row.duration_s for row in reversed(latest) if row.kind == "deploy" and row.duration_s > 0
+            ]
             return figures, durations
 
     figures, durations = anyio.run(read)

@@ -1,7 +1,8 @@
-"""`status`, `status-all` and `health`: the targets as recorded, and as they answer now."""
+"""`status` and `status-all`: the targets as recorded, and, when asked for, as they answer now."""
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import anyio
@@ -9,8 +10,7 @@ import anyio
 from fraisier import reports
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.render import Painter, age, one_line, short, table, took
-from fraisier.cli.run.opening import opened
+from fraisier.cli.render import Painter, age, one_line, short, table
 from fraisier.cli.run.reading import reading
 from fraisier.config.schema import Config
 from fraisier.errors import UsageError
@@ -26,18 +26,13 @@ def status(call: Call, *, fraise: str, env: str, live: bool) -> int:
     """Print the state of the targets; exit with 0 whatever it is."""
     config = call.load()
 
-    async def look() -> dict[str, Any]:
-        if live:
-            check_names(config, fraise, env)
-            async with opened(call, config) as orchestrator:
-                return await orchestrator.status(fraise, env, live=True)
-        async with reading(call, config) as journal:
-            found = await reports.status(journal, config, fraise=fraise, environment=env)
-        if not found["fraises"]:
-            check_names(config, fraise, env)
-        return found
-
-    found = anyio.run(look)
+    if live:
+        check_names(config, fraise, env)
+        # Asking the targets needs the whole orchestrator; what was recorded does not.
+        asking = importlib.import_module("fraisier.cli.run.asking")
+        found: dict[str, Any] = anyio.run(asking.live_status, call, config, fraise, env)
+    else:
+        found = anyio.run(_recorded, call, config, fraise, env)
     if call.json:
         call.document(found)
     else:
@@ -45,12 +40,22 @@ def status(call: Call, *, fraise: str, env: str, live: bool) -> int:
     return exits.OK
 
 
+async def _recorded(call: Call, config: Config, fraise: str, env: str) -> dict[str, Any]:
+    async with reading(call, config) as journal:
+        found = await reports.status(journal, config, fraise=fraise, environment=env)
+    if not found["fraises"]:
+        check_names(config, fraise, env)
+    return found
+
+
 def check_names(config: Config, fraise: str, env: str) -> None:
     """Raise UsageError, with the nearest name, for a fraise or environment that is not configured."""
     if fraise and env:
         find_environment(config, fraise, env)
     elif fraise and fraise not in config.fraises:
-        raise UsageError(f"there is no fraise {fraise!r}{suggestion(fraise, list(config.fraises))}", code="NOT_FOUND")
+        raise UsageError(
+            f"there is no fraise {fraise!r}{suggestion(fraise, list(config.fraises))}", code="NOT_FOUND"
+        )
 
 
 def _text(rows: list[dict[str, Any]], painter: Painter, *, live: bool) -> str:
@@ -76,35 +81,5 @@ def _live(found: dict[str, Any] | None) -> tuple[str, str, str]:
     return short(found["version"] or found["release"]), _yes_no(found["running"]), _yes_no(found["healthy"])
 
 
-def _yes_no(answer: bool | None) -> str:  # noqa: FBT001
+def _yes_no(answer: bool | None) -> str:
     return "-" if answer is None else "yes" if answer else "no"
-
-
-def health(call: Call, *, fraise: str, env: str) -> int:
-    """Run the checks and print the answers; exit with 1 when a target is not healthy."""
-    config = call.load()
-    check_names(config, fraise, env)
-
-    async def ask() -> dict[str, Any]:
-        async with opened(call, config) as orchestrator:
-            return await orchestrator.health(fraise, env)
-
-    found = anyio.run(ask)
-    if call.json:
-        call.document(found)
-    else:
-        heads = ("FRAISE", "ENV", "TARGET", "HEALTH", "CHECK", "TOOK", "SAYS")
-        cells = [
-            (
-                row["fraise"],
-                row["environment"],
-                row["target"],
-                "healthy" if row["healthy"] else "unhealthy",
-                row["check_type"] or "-",
-                took(row["duration_s"]),
-                one_line(row["message"] or row["reason"] or ""),
-            )
-            for row in found["targets"]
-        ]
-        call.data(table(heads, cells, call.painter(), states=(3,)))
-    return exits.OK if found["healthy"] else exits.FAILED

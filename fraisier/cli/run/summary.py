@@ -55,13 +55,20 @@ def next_commands(result: DeploymentResult) -> list[str]:
         case "succeeded" | "unchanged":
             return []
         case "interrupted" | "aborted":
-            return [f"fraisier deploy {place}   (it looks at every target first and goes on from there)", show]
+            return [
+                f"fraisier deploy {place}   (it looks at every target first and goes on from there)",
+                show,
+            ]
         case "locked":
             return [result.hint or f"fraisier deploy {place} --lock-wait 10m"]
         case "unreachable" | "skipped":
             return [result.hint or show]
         case "needs_attention":
-            return [f"fraisier status {place} --live", result.hint or f"fraisier deploy {place} --force", show]
+            return [
+                f"fraisier status {place} --live",
+                result.hint or f"fraisier deploy {place} --force",
+                show,
+            ]
     failed = [target.name for target in result.targets if target.error]
     commands = [show]
     if failed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -11,7 +12,6 @@ import msgspec
 
 from fraisier.cli.context import Call
 from fraisier.cli.lines import format_line
-from fraisier.cli.live import LiveTeller
 from fraisier.events import Record, to_public
 
 
@@ -87,7 +87,8 @@ async def make_teller(call: Call) -> AsyncIterator[Teller]:
         # Log lines and a live screen would write over each other.
         yield SilentTeller(call) if _logged(call) else LineTeller(call)
     else:
-        async with LiveTeller(call) as teller:
+        live = importlib.import_module("fraisier.cli.live")  # what draws is heavy, and pipes never need it
+        async with live.LiveTeller(call) as teller:
             yield teller
 
 

@@ -67,15 +67,14 @@ class _Watch:
 
     async def run(self, work: Work) -> list[DeploymentResult]:
         results: list[DeploymentResult] = []
-        async with anyio.create_task_group() as group:
-            async with self._orchestrator.subscribe() as records:
-                group.start_soon(self._tell, records, name="cli:tell")
-                signals = anyio.CancelScope()
-                await group.start(self._heed, signals, name="cli:signals")
-                with self._scope:
-                    results = await self._attempt(work)
-                await self._told()
-                signals.cancel()
+        async with anyio.create_task_group() as group, self._orchestrator.subscribe() as records:
+            group.start_soon(self._tell, records, name="cli:tell")
+            signals = anyio.CancelScope()
+            await group.start(self._heed, signals, name="cli:signals")
+            with self._scope:
+                results = await self._attempt(work)
+            await self._told()
+            signals.cancel()
         if self._failure is not None:
             raise self._failure
         if self._scope.cancelled_caught:
@@ -119,7 +118,9 @@ class _Watch:
                 name = _NAMES[number]
                 if seen == 1:
                     self._orchestrator.stop(f"interrupted by {name}")
-                    self._teller.say(f"{name}: finishing the running step of each target; once more to stop now")
+                    self._teller.say(
+                        f"{name}: finishing the running step of each target; once more to stop now"
+                    )
                 else:
                     self._teller.say(f"{name}: stopping now")
                     self._scope.cancel()
@@ -131,5 +132,3 @@ class _Watch:
         states = [found for made in self._ids.made if (found := await journal.deployment(made)) is not None]
         linked = {state.child_id for state in states}
         return [result_of(state, journal.head_hash) for state in states if state.id not in linked]
-
-

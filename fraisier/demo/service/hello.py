@@ -2,6 +2,7 @@
 
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 VERSION = "v1"
 GREETING = "Hello"
@@ -36,8 +37,8 @@ class Server(ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         """Bind without asking the name service what this host is called."""
-        self.socket.bind(self.server_address)
-        self.server_name, self.server_port = "localhost", self.server_address[1]
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "localhost", int(self.server_address[1])
 
 
 if __name__ == "__main__":

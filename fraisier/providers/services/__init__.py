@@ -18,4 +18,6 @@ def manager_of(service: Service) -> ServiceManager:
         return SystemdService(service)
     if service.start:
         return CommandedService(service)
-    raise ProviderConfigurationError("service needs `process`, `systemd`, or `start` with `stop` and `status`")
+    raise ProviderConfigurationError(
+        "service needs `process`, `systemd`, or `start` with `stop` and `status`"
+    )

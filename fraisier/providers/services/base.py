@@ -33,10 +33,14 @@ class Site(msgspec.Struct, frozen=True):
         """Run one of our own scripts and return the `key value` lines that it printed."""
         return pairs(await self.script(text, what=what))
 
-    async def command(self, template: str, where: str, *, cwd: str, wrap: Callable[[str], str] | None = None) -> Completed:
+    async def command(
+        self, template: str, where: str, *, cwd: str, wrap: Callable[[str], str] | None = None
+    ) -> Completed:
         """Run a user's command with the environment's variables; secrets are only in there."""
         text, env = self.place.command(template, where)
-        return await self.transport.run(wrap(text) if wrap else text, cwd=cwd, env=env, on_output=self.on_output)
+        return await self.transport.run(
+            wrap(text) if wrap else text, cwd=cwd, env=env, on_output=self.on_output
+        )
 
 
 class State(msgspec.Struct, frozen=True):

@@ -65,7 +65,9 @@ class CommandedService:
         found = await site.facts(commands.read_start(site.place.app), what="look")
         if done.exit_code == 0:
             return State(
-                running=True, invocation=found.get("invocation", ""), running_release=found.get("running_release", "")
+                running=True,
+                invocation=found.get("invocation", ""),
+                running_release=found.get("running_release", ""),
             )
         return State(running=False, detail=f"`{self._service.status}` ended with exit code {done.exit_code}")
 
@@ -85,8 +87,12 @@ class CommandedService:
             lines = await logfile.tail(site, 20)
             for line in lines if site.on_output else ():
                 site.on_output("stdout", line)  # type: ignore[misc]
-            raise failed(f"start of {place}", template, type(done)(done.exit_code, "\n".join(lines), done.stderr))
-        invocation = f"{place.release or '-'}.{place.deployment_id or '-'}.{round(anyio.current_time() * 1e6)}"
+            raise failed(
+                f"start of {place}", template, type(done)(done.exit_code, "\n".join(lines), done.stderr)
+            )
+        invocation = (
+            f"{place.release or '-'}.{place.deployment_id or '-'}.{round(anyio.current_time() * 1e6)}"
+        )
         await site.script(commands.note_start(place.app, invocation, place.release or "-"), what="start")
         return {"running": True, "invocation": invocation}
 

@@ -25,9 +25,7 @@ async def tail_of_start(site: Site, lines: int) -> list[str]:
 async def since(site: Site, position: str) -> tuple[list[str], str]:
     """Return complete new lines since `position`, a byte offset and what was read of a line without an end."""
     offset, _, held = position.partition(":")
-    text = await site.script(
-        commands.log_since(site.place.app, int(offset or -1)), what="reading the log"
-    )
+    text = await site.script(commands.log_since(site.place.app, int(offset or -1)), what="reading the log")
     first, _, body = text.partition("\n")
     *lines, rest = (held + body).split("\n")
     return lines, f"{first.removeprefix('size ')}:{rest}"

@@ -61,7 +61,9 @@ class ProcessService:
         detail = ""
         if "ended" in found:
             last = await logfile.tail_of_start(site, _DETAIL_LINES)
-            detail = "it has ended" + (f"; its last output: {' | '.join(last)}" if last else " without any output")
+            detail = "it has ended" + (
+                f"; its last output: {' | '.join(last)}" if last else " without any output"
+            )
         return State(running=False, detail=detail)
 
     async def tail(self, site: Site, lines: int) -> list[str]:
@@ -78,7 +80,11 @@ class ProcessService:
 
 
 def _evidence(found: dict[str, str]) -> Evidence:
-    evidence: Evidence = {"running": True, "invocation": found.get("invocation", ""), "pid": int(found.get("pid", 0))}
+    evidence: Evidence = {
+        "running": True,
+        "invocation": found.get("invocation", ""),
+        "pid": int(found.get("pid", 0)),
+    }
     if "running_release" in found:
         evidence["release"] = found["running_release"]
     if "stopped" in found:

@@ -26,7 +26,9 @@ class SystemdService:
         await self._control(site, "restart")
         after = await self.state(site)
         if not after.running or after.invocation == before.invocation:
-            raise ProviderError(f"restart of {site.place}: {self._unit(site)} is {after.detail or 'not started anew'}")
+            raise ProviderError(
+                f"restart of {site.place}: {self._unit(site)} is {after.detail or 'not started anew'}"
+            )
         return _evidence(after, before)
 
     async def start(self, site: Site) -> Evidence:
@@ -51,7 +53,9 @@ class SystemdService:
             invocation=found.get("InvocationID", ""),
             pid=int(found.get("MainPID") or 0),
             running_release=found.get("running_release", ""),
-            detail="" if active in _ACTIVE else f"{active} ({found.get('SubState', '?')}, result {found.get('Result', '?')})",
+            detail=""
+            if active in _ACTIVE
+            else f"{active} ({found.get('SubState', '?')}, result {found.get('Result', '?')})",
         )
 
     async def tail(self, site: Site, lines: int) -> list[str]:
@@ -69,7 +73,9 @@ class SystemdService:
         unit = self._unit(site)
         done = await site.transport.run(commands.control(action, unit), on_output=site.on_output)
         if done.exit_code == 127:
-            raise ProviderConfigurationError(f"{action} of {site.place}: systemctl is not there: this target has no systemd")
+            raise ProviderConfigurationError(
+                f"{action} of {site.place}: systemctl is not there: this target has no systemd"
+            )
         if done.exit_code != 0:
             raise failed(f"{action} of {site.place}", f"systemctl {action} {unit}", done)
 

@@ -1,0 +1,133 @@
+"""Where the demonstration plays: a temporary directory, three ports, a configuration; and how all of it goes away."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from fraisier.demo.versions import make_repository
+from fraisier.errors import FraisierError
+
+TARGETS = ("web-1", "web-2", "web-3")
+PORTS = range(18_000, 29_000)
+"""Below the range from which systems take the ports of outgoing connections: a client of the demonstration must not
+come to sit on the port of a server that is just being restarted."""
+
+CONFIGURATION = """\
+# The configuration of `fraisier demo`. Three "machines" are three directories here, each with its own port.
+store: {{url: "sqlite:///{directory}/fraisier.db"}}
+fraises:
+  hello:
+    type: api
+    description: A small HTTP service
+    environments:
+      demo:
+        provider: local
+        targets:
+{targets}
+        git_repo: {directory}/hello.git-work
+        branch: main
+        app_path: "{directory}/servers/{{{{ target.name }}}}"
+        env: {{PORT: "{{{{ target.vars.port }}}}"}}
+        service: {{process: "{python} hello.py"}}
+        health_check: {{type: http, url: "http://127.0.0.1:{{{{ target.vars.port }}}}/health", interval: 100ms, deadline: 2s}}
+        rollout: {{strategy: rolling, batch: [1, 100%]}}
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that the demonstration made. `commits` has the commit id of each tag; `ports` is in the order of TARGETS."""
+
+    directory: Path
+    ports: dict[str, int]
+    commits: dict[str, str]
+
+    @property
+    def config(self) -> Path:
+        """The configuration file."""
+        return self.directory / "fraises.yaml"
+
+    def url(self, target: str, path: str = "/") -> str:
+        """Return where a target answers."""
+        return f"http://127.0.0.1:{self.ports[target]}{path}"
+
+
+def make_directory() -> Path:
+    """Make the directory that everything lives in, readable by nobody else."""
+    return Path(os.path.realpath(tempfile.mkdtemp(prefix="fraisier-demo-")))
+
+
+async def set_stage(directory: Path, environ: Mapping[str, str], rng: random.Random) -> Stage:
+    """Put repository and configuration into the directory. Raises FraisierError."""
+    commits = await make_repository(directory / "hello.git-work", environ)
+    ports = dict(zip(TARGETS, free_ports(len(TARGETS), rng), strict=True))
+    stage = Stage(directory, ports, commits)
+    text = CONFIGURATION.format(
+        directory=directory,
+        targets="\n".join(f"          - {{name: {name}, vars: {{port: {port}}}}}" for name, port in ports.items()),
+        python=shlex.quote(sys.executable),
+    )
+    await anyio.Path(stage.config).write_text(text, encoding="utf-8")
+    return stage
+
+
+def free_ports(count: int, rng: random.Random) -> list[int]:
+    """Return ports of 127.0.0.1 that nobody listens on now. Raises FraisierError when there are not enough."""
+    found: list[int] = []
+    for port in rng.sample(PORTS, min(len(PORTS), count * 50)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            return sorted(found)
+    raise FraisierError(f"there are no {count} free ports between {PORTS.start} and {PORTS.stop}")
+
+
+async def clear_stage(directory: Path) -> None:
+    """End every process that lives in the directory, then remove it. Takes a few seconds at most; call it shielded."""
+    for number, wait_s in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
+        with anyio.move_on_after(wait_s):
+            while pids := processes_in(directory):
+                for pid in pids:
+                    send(pid, number)
+                await anyio.sleep(0.02)
+    await anyio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
+
+
+def processes_in(directory: Path) -> list[int]:
+    """Return the processes, apart from this one, whose working directory is in a directory (or was, and is deleted)."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            cwd = os.readlink(entry / "cwd")
+            state = (entry / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+        except OSError:  # it ended meanwhile, or belongs to somebody else
+            continue
+        inside = cwd == str(directory) or cwd.startswith(f"{directory}/")
+        if inside and state != "Z" and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
+    return found
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone already."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return

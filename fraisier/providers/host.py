@@ -1,0 +1,313 @@
+"""A host that holds releases in a directory: the steps of a deployment, through whatever transport reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anyio
+
+from fraisier.commands import listeners, releases
+from fraisier.commands.sh import pairs
+from fraisier.config.schema import Environment
+from fraisier.errors import MigrationError, ProviderConfigurationError, ProviderError
+from fraisier.providers.base import Action, Artifact, ProviderServices, StepCall, TargetContext, TargetFacts
+from fraisier.providers.outcome import failed
+from fraisier.providers.place import Place
+from fraisier.providers.services import manager_of
+from fraisier.providers.services.base import Evidence, Site
+from fraisier.providers.sources import BuildJob, Sources
+from fraisier.transports.base import OnOutput, Transport
+
+_FOLLOW_S = 0.25
+_DISCARD_S = 15.0
+_SPARE_KB = 10 * 1024
+
+
+class HostProvider:
+    """Brings releases to hosts. Subclasses say how a host is reached; nothing here touches a target but its transport.
+
+    `perform` knows the steps below; verify, bake and admission are not a provider's.
+    """
+
+    type: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    steps: ClassVar[tuple[str, ...]] = (
+        "preflight",
+        "fetch",
+        "stage",
+        "migrate",
+        "switch",
+        "restart",
+        "cleanup",
+    )
+    is_here: ClassVar[bool] = False
+    """Whether probes may be made from this process instead of from the target."""
+
+    def __init__(self, services: ProviderServices) -> None:
+        self._services = services
+        self._resolver = services.resolver
+        self._sources = Sources(
+            cache_dir=services.cache_dir,
+            resolver=services.resolver,
+            environ=services.environ,
+            clock=services.clock,
+            base_dir=Path(getattr(services.resolver, "base_dir", None) or Path.cwd()),
+        )
+        self._transports: dict[str, Transport] = {}
+        self._opening = anyio.Lock()
+
+    # what subclasses say
+
+    async def _open(self, context: TargetContext) -> Transport:
+        raise NotImplementedError
+
+    async def _bring(self, call: StepCall, place: Place, artifact: Artifact) -> str:
+        """Bring the artifact to the target and return its path there."""
+        there = f"{place.app}/{releases.STATE}/incoming-{place.release}.tar"
+        transport = await self.transport(call.context)
+        await Site(place, transport).script(releases.make_state(place.app), what="stage")
+        await transport.put(Path(artifact.file), there)
+        return there
+
+    # the provider's port
+
+    async def transport(self, context: TargetContext) -> Transport:
+        """Return the target's transport; it is opened once and closed with the provider."""
+        name = context.target.name
+        if name not in self._transports:
+            async with self._opening:
+                if name not in self._transports:
+                    self._transports[name] = await self._open(context)
+        return self._transports[name]
+
+    async def resolve(self, settings: Environment, ref: str) -> Artifact:
+        """Return what `ref` means now, with its tar in the cache of this machine."""
+        return await self._sources.resolve(settings, ref)
+
+    async def inspect(self, context: TargetContext) -> TargetFacts:
+        """Look at `current` and at the service."""
+        site = await self._site(context)
+        found = await site.facts(releases.describe(site.place.app), what="look")
+        release = found.get("current", "")
+        if context.settings.service is None:
+            return TargetFacts(release=release)
+        site = await self._site(context, release=release, version=found.get("version", ""))
+        state = await manager_of(context.settings.service).state(site)
+        return TargetFacts(
+            release=release,
+            running=state.running,
+            running_release=state.running_release,
+            invocation=state.invocation,
+            pid=state.pid,
+            detail=state.detail,
+        )
+
+    async def perform(self, call: StepCall) -> dict[str, Any]:
+        """Take one step; every one may be taken again."""
+        steps = {
+            "preflight": self._preflight,
+            "fetch": self._fetch,
+            "stage": self._stage,
+            "migrate": self._migrate,
+            "switch": self._switch,
+            "restart": self._restart,
+            "cleanup": self._cleanup,
+        }
+        if call.step not in steps:
+            raise ProviderError(f"the provider {self.type} knows no step {call.step!r}")
+        site = await self._site(
+            call.context,
+            release=call.release,
+            version=call.version,
+            deployment_id=call.deployment_id,
+            previous_version=call.previous_version,
+            on_output=call.on_output,
+        )
+        return await steps[call.step](call, site)
+
+    async def control(
+        self, action: Action, context: TargetContext, on_output: OnOutput | None = None
+    ) -> dict[str, Any]:
+        """Start, stop or restart the service; `remove` stops it and takes everything away but what `shared` holds."""
+        site = await self._current_site(context, on_output)
+        service = context.settings.service
+        if action == "remove":
+            evidence = await manager_of(service).stop(site) if service is not None else {}
+            found = await site.facts(releases.remove(site.place.app), what="remove")
+            return {**evidence, "removed": True, **({"left": found["left"]} if "left" in found else {})}
+        if service is None:
+            raise ProviderConfigurationError(f"{context.fraise} has no service that could be {_PAST[action]}")
+        manager = manager_of(service)
+        if action == "stop":
+            return await manager.stop(site)
+        if not site.place.release:
+            raise ProviderError(
+                f"{site.place} has no current release: deploy first", hint="run `fraisier deploy`"
+            )
+        return await (manager.start(site) if action == "start" else manager.restart(site, retry=False))
+
+    async def logs(self, context: TargetContext, *, lines: int, follow: bool) -> AsyncIterator[str]:
+        """Yield the last lines of the service's log, then each new one. Nothing is left running at the target meanwhile."""
+        if context.settings.service is None:
+            raise ProviderConfigurationError(f"{context.fraise} has no service, and so no log")
+        manager = manager_of(context.settings.service)
+        site = await self._current_site(context, None)
+        position = (await manager.since(site, ""))[1] if follow else ""
+        for line in await manager.tail(site, lines):
+            yield line
+        while follow:
+            await anyio.sleep(_FOLLOW_S)
+            found, position = await manager.since(site, position)
+            for line in found:
+                yield line
+
+    async def aclose(self) -> None:
+        """Close every connection, and bound the cache."""
+        transports, self._transports = self._transports, {}
+        for transport in transports.values():
+            await transport.aclose()
+        await self._sources.prune()
+
+    # evidence beyond the port
+
+    async def tail(self, context: TargetContext, lines: int) -> list[str]:
+        """Return the last lines of the service's log; empty when there is none."""
+        if context.settings.service is None:
+            return []
+        return await manager_of(context.settings.service).tail(await self._current_site(context, None), lines)
+
+    async def serves_old_release(self, context: TargetContext, port: int, release: str) -> str:
+        """Return a sentence when a process of another release of this app listens on `port`; empty without such evidence."""
+        service = context.settings.service
+        site = await self._site(context)
+        main_pid = 0
+        if service is not None and not service.process:
+            main_pid = (await manager_of(service).state(await self._current_site(context, None))).pid
+        script = listeners.serves_old(
+            site.place.app, site.place.mark, port=port, release=release, main_pid=main_pid
+        )
+        said = pairs(await site.script(script, what="look")).get("old", "")
+        pid, _, old = said.partition(" ")
+        return f"port {port} is served by process {pid} of the release {old}, not of {release}" if pid else ""
+
+    # steps
+
+    async def _preflight(self, call: StepCall, site: Site) -> Evidence:
+        _ = site.place.shared, site.place.env  # what cannot be resolved is found before anything is touched
+        need_kb = _SPARE_KB
+        if call.artifact is not None and call.artifact.file:
+            path = anyio.Path(call.artifact.file)
+            if await path.exists():
+                need_kb += 2 * (await path.stat()).st_size // 1024
+        found = await site.facts(releases.preflight(site.place.app, need_kb=need_kb), what="preflight")
+        return {"app_path": site.place.app, "free_kb": int(found.get("free_kb", -1))}
+
+    async def _fetch(self, call: StepCall, site: Site) -> Evidence:
+        artifact = await self._shipped(call)
+        size_bytes = (await anyio.Path(artifact.file).stat()).st_size
+        return {"version": artifact.version, "digest": artifact.digest, "size_bytes": size_bytes}
+
+    async def _shipped(self, call: StepCall) -> Artifact:
+        """Return the artifact that goes to the targets, its file surely there."""
+        if call.artifact is None:
+            raise ProviderError(f"{call.step} on {call.context.target.name}: there is no artifact")
+        settings = call.context.settings
+        artifact = await self._sources.present(settings, call.artifact)
+        if settings.build_on == "target" or not settings.build:
+            return artifact
+        names = {
+            "fraise": call.context.fraise,
+            "environment": call.context.environment,
+            "version": artifact.version,
+        }
+        return await self._sources.built(
+            BuildJob(artifact, settings, names, call.deployment_id, call.on_output)
+        )
+
+    async def _stage(self, call: StepCall, site: Site) -> Evidence:
+        artifact = await self._shipped(call)
+        place = site.place
+        if not place.release:
+            raise ProviderError(f"stage on {place}: no release is named")
+        archive = await self._bring(call, place, artifact)
+        evidence = {"digest": artifact.digest, "release_path": place.release_path}
+        try:
+            script = releases.unpack(
+                place.app, place.release, digest=artifact.digest, archive=archive, shared=place.shared
+            )
+            if (await site.script(script, what="stage")).startswith("complete"):
+                return {**evidence, "unchanged": True}
+            if call.context.settings.build_on == "target":
+                await self._build(call, site)
+            await site.script(
+                releases.complete(place.app, place.release, digest=artifact.digest, version=place.version),
+                what="stage",
+            )
+        except BaseException:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_DISCARD_S):
+                await site.transport.shell(releases.discard(place.app, place.release))
+            raise
+        return evidence
+
+    async def _build(self, call: StepCall, site: Site) -> None:
+        for number, template in enumerate(call.context.settings.build, 1):
+            done = await site.command(template, f"build.{number}", cwd=site.place.release_path)
+            if done.exit_code != 0:
+                raise failed(f"build of {site.place}", template, done)
+
+    async def _migrate(self, call: StepCall, site: Site) -> Evidence:
+        migrate = call.context.settings.migrate
+        if migrate is None:
+            return {"migrated": False}
+        template = migrate.rollback_command if call.undo else migrate.command
+        if not template:
+            return {"migrated": False}
+        where = "migrate.rollback_command" if call.undo else "migrate.command"
+        done = await site.command(template, where, cwd=site.place.release_path)
+        if done.exit_code != 0:
+            raise failed(f"migrate of {site.place}", template, done, MigrationError)
+        return {"migrated": True, "undone": call.undo}
+
+    async def _switch(self, call: StepCall, site: Site) -> Evidence:
+        place = site.place
+        script = (
+            releases.switch(place.app, place.release) if place.release else releases.switch_off(place.app)
+        )
+        found = await site.facts(script, what="switch")
+        return {"current": place.release, "previous": found.get("previous", "")}
+
+    async def _restart(self, call: StepCall, site: Site) -> Evidence:
+        service = call.context.settings.service
+        if service is None:
+            return {}
+        manager = manager_of(service)
+        return await (manager.restart(site, retry=call.attempt > 1) if call.release else manager.stop(site))
+
+    async def _cleanup(self, call: StepCall, site: Site) -> Evidence:
+        service = call.context.settings.service
+        running = ""
+        if service is not None:
+            running = (
+                await manager_of(service).state(await self._current_site(call.context, None))
+            ).running_release
+        found = await site.script(releases.cleanup(site.place.app, call.keep, running), what="cleanup")
+        words = [line.split(" ", 1) for line in found.splitlines() if " " in line]
+        return {word: [name for kind, name in words if kind == word] for word in ("removed", "kept")}
+
+    # small things
+
+    async def _site(self, context: TargetContext, *, on_output: OnOutput | None = None, **about: str) -> Site:
+        return Site(Place(context, self._resolver, **about), await self.transport(context), on_output)
+
+    async def _current_site(self, context: TargetContext, on_output: OnOutput | None) -> Site:
+        """Return the site as the current release sees it, whose version only the target knows."""
+        site = await self._site(context)
+        found = await site.facts(releases.describe(site.place.app), what="look")
+        return await self._site(
+            context, on_output=on_output, release=found.get("current", ""), version=found.get("version", "")
+        )
+
+
+_PAST = {"start": "started", "stop": "stopped", "restart": "restarted"}

@@ -1,0 +1,34 @@
+"""This machine as the host of every target."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from fraisier.providers.base import Artifact, ProviderServices, StepCall, TargetContext
+from fraisier.providers.host import HostProvider
+from fraisier.providers.place import Place
+from fraisier.transports.base import Transport
+from fraisier.transports.local import LocalTransport
+
+_OWN_PREFIX = "FRAISIER_"
+
+
+class LocalProvider(HostProvider):
+    """Every target is a directory of this machine; what is run there inherits our environment, less our own variables."""
+
+    type: ClassVar[str] = "local"
+    summary: ClassVar[str] = "This machine: releases in a directory, each target a directory of its own."
+    is_here: ClassVar[bool] = True
+
+    def __init__(self, services: ProviderServices) -> None:
+        super().__init__(services)
+        self._base_env = {
+            key: value for key, value in services.environ.items() if not key.startswith(_OWN_PREFIX)
+        }
+
+    async def _open(self, context: TargetContext) -> Transport:
+        return LocalTransport(self._base_env)
+
+    async def _bring(self, call: StepCall, place: Place, artifact: Artifact) -> str:
+        # The cache is on the same machine: nothing needs to be carried.
+        return artifact.file
