@@ -24,7 +24,9 @@ def works(executable: str | Path, version: str) -> bool:
     """Say whether this is a Python of that version; a version manager's stub on PATH may answer for one that is not there."""
     command = [str(executable), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+        answer = subprocess.run(
+            command, capture_output=True, check=False, text=True, timeout=30, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return answer.returncode == 0 and answer.stdout.strip() == version
@@ -84,8 +86,12 @@ def check_types(session: nox.Session) -> None:
     """Run mypy: strictly over the package, leniently over the scripts round it."""
     session.run("mypy")
     scripts = ["noxfile.py", *(str(path) for path in sorted((ROOT / "benchmarks").glob("*.py")))]
-    for script in scripts:  # one by one: scripts of the same name or without a package do not disturb each other
-        session.run("mypy", "--config-file=", "--check-untyped-defs", "--ignore-missing-imports", script, silent=True)
+    for (
+        script
+    ) in scripts:  # one by one: scripts of the same name or without a package do not disturb each other
+        session.run(
+            "mypy", "--config-file=", "--check-untyped-defs", "--ignore-missing-imports", script, silent=True
+        )
 
 
 @nox.session

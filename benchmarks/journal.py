@@ -2,8 +2,10 @@
 
     python benchmarks/journal.py [--quick]
 
-Three writers take turns on the same events, each on a file of its own: the journal, the same journal without chain and
-fold (bare), and one transaction an event. A row prints events a second as min / median / max, then the ratio of medians.
+Writers take turns on the same events, each on a file of its own: the journal; the same journal without chain and fold
+(bare); one transaction an event as one writes it with aiosqlite (plain: bare rows, execute and commit under a lock); and
+the whole journal with batches of one (single: chain, fold and the one hop all the same, so the gain of grouping alone).
+A row prints events a second as min / median / max, then the ratio of medians.
 """
 
 from __future__ import annotations
@@ -17,15 +19,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 import anyio
 
 from fraisier.clock import SystemClock
-from fraisier.events import TYPE_OF, Event, Record
+from fraisier.events import TYPE_OF, Event, Record, encode_body
 from fraisier.events import types as ev
 from fraisier.ids import SystemIds
 from fraisier.journal.chain import GENESIS
 from fraisier.journal.sqlite import SqliteJournal
-from fraisier.journal.writer import Batch, Entry, Writer
+from fraisier.journal.writer import INSERT_ROW, Batch, Entry, Writer
 
 STEPS = ("preflight", "fetch", "stage", "drain", "switch", "restart", "verify", "admit")
 TARGETS = 100
@@ -66,6 +69,32 @@ class SingleJournal(SqliteJournal):
         self._scheduled = False
         if self._in_flight is None and self._writer is not None and self._pending:
             self._submit(Batch([self._pending.pop(0)], {}, []), self._writer.commit)
+
+
+class PlainJournal(SqliteJournal):
+    """One transaction an event, bare rows: what is written without a journal's design, a hop a statement."""
+
+    async def open(self, on_commit: Any) -> None:
+        await super().open(on_commit)
+        self._plain = await aiosqlite.connect(self.path)
+        await self._plain.execute("pragma synchronous = full")
+        self._turn = asyncio.Lock()
+        self._last = 0
+
+    async def append(self, event: Event, guard: Any = None) -> Record:
+        event_id, at_us = self._ids.event(), self._clock.now_us()
+        body = encode_body(event_id, at_us, event)
+        name = TYPE_OF[event.__class__]
+        place = (event.deployment_id, event.fraise, event.environment, event.target)
+        async with self._turn:
+            self._last += 1
+            await self._plain.execute(INSERT_ROW, (self._last, name, *place, at_us, body, GENESIS, GENESIS))
+            await self._plain.commit()
+            return Record(self._last, event_id, at_us, event)
+
+    async def close(self) -> None:
+        await self._plain.close()
+        await super().close()
 
 
 def _of_target(deployment_id: str, name: str) -> list[Event]:
@@ -148,12 +177,12 @@ async def _compare(
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     ratio = statistics.median(ours) / statistics.median(theirs)
     held = ratio >= target
+    verdict = f"target >= {target}: {'held' if held else 'MISSED'}" if target else "no target"
     print(f"{publishers} publisher(s), journal against {other.__name__}:")
     print(_row("journal", ours))
     print(_row(other.__name__, theirs))
     print(
-        f"  ratio {ratio:.2f} (pairs {min(ratios):.2f} / {statistics.median(ratios):.2f} / {max(ratios):.2f}),"
-        f" target >= {target}: {'held' if held else 'MISSED'}"
+        f"  ratio {ratio:.2f} (pairs {min(ratios):.2f} / {statistics.median(ratios):.2f} / {max(ratios):.2f}), {verdict}"
     )
     return held
 
@@ -172,8 +201,10 @@ async def main() -> int:
         held = [
             await _compare(directory, rounds, 1, 400 * scale, BareJournal, 400 * scale, 0.75),
             await _compare(directory, rounds, 100, 10_000 * scale, BareJournal, 10_000 * scale, 0.5),
-            await _compare(directory, rounds, 100, 10_000 * scale, SingleJournal, 500 * scale, 15.0),
+            await _compare(directory, rounds, 100, 10_000 * scale, PlainJournal, 500 * scale, 15.0),
         ]
+        # For information: no target was set against a single that shares all the rest of the design.
+        await _compare(directory, rounds, 100, 10_000 * scale, SingleJournal, 500 * scale, 0.0)
     return 0 if all(held) else 1
 
 

@@ -26,9 +26,10 @@ def forget_start(app: str) -> str:
 def read_start(app: str) -> str:
     """Print `invocation I` and `running_release R` of the last start that is known."""
     return f"""\
-[ -f {quote(f"{app}/{STARTED_FILE}")} ] || exit 0
-{{ read -r invocation && read -r release && echo "invocation $invocation" && echo "running_release $release"; }} <{quote(f"{app}/{STARTED_FILE}")}
-exit 0
+FILE={quote(f"{app}/{STARTED_FILE}")}
+[ -f "$FILE" ] || exit 0
+{{ read -r invocation && read -r release; }} <"$FILE" || exit 0
+echo "invocation $invocation"; echo "running_release $release"
 """
 
 

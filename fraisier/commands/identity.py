@@ -7,7 +7,17 @@ from fraisier.commands.sh import EXIT_BUSY, quote
 
 PID_FILE = f"{STATE}/service.pid"
 
-FUNCTIONS = """\
+RELEASE_OF = """\
+release_of() {
+  # Sets of to the id of the release that the working directory of process $1 lies in; $root is the app. Empty when in none.
+  of=$(readlink "/proc/$1/cwd" 2>/dev/null)
+  case $of in "$root"/releases/*) of=${of#"$root"/releases/}; of=${of%%/*}; of=${of% (deleted)} ;; *) of= ;; esac
+}
+"""
+
+FUNCTIONS = (
+    RELEASE_OF
+    + """\
 stat_of() {
   # Sets st (state), pg (group), ss (session), bt (start time). The name in parentheses may hold anything, also newlines.
   st=
@@ -30,6 +40,7 @@ is_up() {
   [ -n "$pid" ] && [ "$boot" = "$now_boot" ] && stat_of "$pid" && [ "$bt" = "$start" ] && [ "$st" != Z ] && [ "$st" != X ]
 }
 """
+)
 
 STOP_ALL = """\
 marked() {
@@ -56,7 +67,10 @@ group_runs() {
   return 1
 }
 strays() { left=; for one in $(marked); do stat_of "$one" && [ "$st" != Z ] && [ "$st" != X ] && left="$left $one"; done; }
-signal_all() { [ -z "$group" ] || kill "-$1" "-$group" 2>/dev/null; for one in $left; do kill "-$1" "$one" 2>/dev/null; done; }
+signal_all() {
+  [ -z "$group" ] || kill "-$1" "-$group" 2>/dev/null
+  for one in $left; do kill "-$1" "$one" 2>/dev/null; done
+}
 all_gone() {
   strays
   [ -z "$left" ] && ! group_runs
@@ -89,8 +103,8 @@ stop_all() {
 REPORT = """\
 report() {
   echo "running $1"; echo "pid $pid"; echo "invocation $pid.$start"
-  here=$(readlink "/proc/$pid/cwd" 2>/dev/null); root=$(pwd -P)
-  case $here in "$root"/releases/*) here=${here#"$root"/releases/}; here=${here%%/*}; echo "running_release ${here% (deleted)}" ;; esac
+  root=$(pwd -P); release_of "$pid"
+  [ -z "$of" ] || echo "running_release $of"
 }
 """
 

@@ -32,8 +32,8 @@ ls -l /proc/[0-9]*/fd 2>/dev/null | grep -e '^/proc/' $missing | while read -r l
   [ -z "$session" ] || [ "$ss" != "$session" ] || continue
   of=$(tr '\\0' '\\n' <"/proc/$one/environ" 2>/dev/null | grep -F "FRAISIER_RELEASE_PATH=$APP/releases/")
   case $of in FRAISIER_RELEASE_PATH=*) of=${{of##*/}} ;; *)
-    of=$(readlink "/proc/$one/cwd" 2>/dev/null)
-    case $of in "$root"/releases/*) of=${{of#"$root"/releases/}}; of=${{of%%/*}}; of=${{of% (deleted)}} ;; *) continue ;; esac ;;
+    release_of "$one"
+    [ -n "$of" ] || continue ;;
   esac
   case $of in {quote(release)}) ;; *) echo "old $one $of"; break ;; esac
 done

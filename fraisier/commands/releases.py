@@ -169,14 +169,14 @@ rm -f -- current || fail {EXIT_REFUSED} "cannot remove $APP/current"
 
 
 def describe(app: str) -> str:
-    """Print `current ID`, `path DIR`, `digest D` and `version V` of the release that is current; nothing when there is none."""
+    """Print `current ID`, `digest D` and `version V` of the release that is current; nothing without one."""
     return f"""\
 APP={quote(app)}; cd -- "$APP" 2>/dev/null || exit 0
 {CURRENT}
 [ -n "$current" ] || exit 0
 echo "current $current"
-{{ read -r digest && read -r version && echo "digest $digest" && echo "version $version"; }} 2>/dev/null <"releases/$current/{MARKER}"
-exit 0
+{{ read -r digest && read -r version; }} 2>/dev/null <"releases/$current/{MARKER}" || exit 0
+echo "digest $digest"; echo "version $version"
 """
 
 

@@ -85,7 +85,10 @@ exit 0
 def _accept(retry: bool) -> str:
     if not retry:
         return ""
-    return 'read_pid; boot_id; if is_up && [ "$of" = "$RELEASE" ] && [ "$by" = "$BY" ]; then echo again; report yes; exit 0; fi\n'
+    return """\
+read_pid; boot_id
+if is_up && [ "$of" = "$RELEASE" ] && [ "$by" = "$BY" ]; then echo again; report yes; exit 0; fi
+"""
 
 
 def _child(command: str) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+from fraisier.commands.identity import RELEASE_OF
 from fraisier.commands.sh import EXIT_CONFIG, FAIL, quote
 
 PROPERTIES = ("InvocationID", "ActiveState", "SubState", "MainPID", "Result", "ExecMainStatus")
-_NO_SYSTEMD = f'command -v systemctl >/dev/null 2>&1 || fail {EXIT_CONFIG} "systemctl is not there: this target has no systemd"'
+_NO_SYSTEMD = (
+    f"command -v systemctl >/dev/null 2>&1 || "
+    f'fail {EXIT_CONFIG} "systemctl is not there: this target has no systemd"'
+)
 
 
 def control(action: Literal["start", "stop", "restart"], unit: str) -> list[str]:
@@ -19,14 +23,14 @@ def show(app: str, unit: str) -> str:
     """Print the PROPERTIES of a unit as `Name=value` lines, and `running_release ID` of its main process."""
     return f"""\
 {FAIL}
-{_NO_SYSTEMD}
+{RELEASE_OF}{_NO_SYSTEMD}
 shown=$(systemctl show --property={",".join(PROPERTIES)} -- {quote(unit)}) || exit 1
 printf '%s\\n' "$shown"
 main=$(printf '%s\\n' "$shown" | {{ while IFS== read -r key value; do [ "$key" = MainPID ] && echo "$value"; done; }})
 case $main in ''|0|*[!0-9]*) exit 0 ;; esac
 root=$(cd -P -- {quote(app)} 2>/dev/null && pwd -P) || exit 0
-here=$(readlink "/proc/$main/cwd" 2>/dev/null)
-case $here in "$root"/releases/*) here=${{here#"$root"/releases/}}; here=${{here%%/*}}; echo "running_release=${{here% (deleted)}}" ;; esac
+release_of "$main"
+[ -z "$of" ] || echo "running_release=$of"
 exit 0
 """
 
@@ -48,5 +52,5 @@ def journal_since(unit: str, cursor: str) -> str:
 
 
 def _journalctl(unit: str) -> str:
-    missing = f'command -v journalctl >/dev/null 2>&1 || fail {EXIT_CONFIG} "journalctl is not there: this target has no systemd"'
+    missing = f'command -v journalctl >/dev/null 2>&1 || fail {EXIT_CONFIG} "journalctl is not there: no systemd here"'
     return f"{missing}\njournalctl --quiet --no-pager --output=short-iso --show-cursor --unit={quote(unit)}"

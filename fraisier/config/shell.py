@@ -177,7 +177,9 @@ class _Scanner:
 
     def _common(self) -> Iterator[Part]:
         """Take what means the same in double quotes and outside of them."""
-        if self._starts("\\"):
+        if self._starts("\\\n"):
+            self._join_lines()
+        elif self._starts("\\"):
             if self._starts("\\{{"):
                 raise TemplateError("a backslash cannot stand before {{", "write {{{{ for a literal {{")
             yield self._take(2)
@@ -199,6 +201,14 @@ class _Scanner:
             yield from self._closed("}", "inside the shell's own ${ … }")
         else:
             yield self._take(1)
+
+    def _join_lines(self) -> None:
+        """Leave a line continuation out, as the shell does before it looks for words."""
+        before, after = self._text[: self._at], self._text[self._at + 2 :]
+        if before and before[-1] not in _BEFORE_WORD[:6] and after[:1] not in {" ", "\t", "\n"}:
+            # It may stand in the middle of `$(` or `<<`, which would then go unseen.
+            self._doubt = "after a line break in the middle of a word"
+        self._text = before + after
 
     def _until(self, end: str, quoting: Quoting) -> Iterator[Part]:
         """Take a run in which only names and references are special, with its end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shlex
@@ -19,6 +20,7 @@ import anyio
 from fraisier.demo.versions import make_repository
 from fraisier.errors import FraisierError
 
+FRAISE, ENVIRONMENT = "hello", "demo"
 TARGETS = ("web-1", "web-2", "web-3")
 PORTS = range(18_000, 29_000)
 """Below the range from which systems take the ports of outgoing connections: a client of the demonstration must not
@@ -26,7 +28,7 @@ come to sit on the port of a server that is just being restarted."""
 
 CONFIGURATION = """\
 # The configuration of `fraisier demo`. Three "machines" are three directories here, each with its own port.
-store: {{url: "sqlite:///{directory}/fraisier.db"}}
+store: {{url: {store}}}
 fraises:
   hello:
     type: api
@@ -36,11 +38,11 @@ fraises:
         provider: local
         targets:
 {targets}
-        git_repo: {directory}/hello.git-work
+        git_repo: {repository}
         branch: main
-        app_path: "{directory}/servers/{{{{ target.name }}}}"
+        app_path: {servers}
         env: {{PORT: "{{{{ target.vars.port }}}}"}}
-        service: {{process: "{python} hello.py"}}
+        service: {{process: {command}}}
         health_check: {{type: http, url: "http://127.0.0.1:{{{{ target.vars.port }}}}/health", interval: 100ms, deadline: 2s}}
         rollout: {{strategy: rolling, batch: [1, 100%]}}
 """
@@ -59,6 +61,11 @@ class Stage:
         """The configuration file."""
         return self.directory / "fraises.yaml"
 
+    @property
+    def store_url(self) -> str:
+        """The URL of the journal's store, which the configuration names too."""
+        return f"sqlite:///{self.directory}/fraisier.db"
+
     def url(self, target: str, path: str = "/") -> str:
         """Return where a target answers."""
         return f"http://127.0.0.1:{self.ports[target]}{path}"
@@ -71,13 +78,18 @@ def make_directory() -> Path:
 
 async def set_stage(directory: Path, environ: Mapping[str, str], rng: random.Random) -> Stage:
     """Put repository and configuration into the directory. Raises FraisierError."""
-    commits = await make_repository(directory / "hello.git-work", environ)
+    repository = directory / "repository"
+    commits = await make_repository(repository, environ)
     ports = dict(zip(TARGETS, free_ports(len(TARGETS), rng), strict=True))
     stage = Stage(directory, ports, commits)
     text = CONFIGURATION.format(
-        directory=directory,
-        targets="\n".join(f"          - {{name: {name}, vars: {{port: {port}}}}}" for name, port in ports.items()),
-        python=shlex.quote(sys.executable),
+        store=json.dumps(stage.store_url),
+        repository=json.dumps(str(repository)),
+        servers=json.dumps(f"{directory}/servers/{{{{ target.name }}}}"),
+        command=json.dumps(f"{shlex.quote(sys.executable)} hello.py"),
+        targets="\n".join(
+            f"          - {{name: {name}, vars: {{port: {port}}}}}" for name, port in ports.items()
+        ),
     )
     await anyio.Path(stage.config).write_text(text, encoding="utf-8")
     return stage
@@ -115,8 +127,10 @@ def processes_in(directory: Path) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            cwd = os.readlink(entry / "cwd")
-            state = (entry / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+            cwd = str((entry / "cwd").readlink())
+            state = (
+                (entry / "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0]
+            )
         except OSError:  # it ended meanwhile, or belongs to somebody else
             continue
         inside = cwd == str(directory) or cwd.startswith(f"{directory}/")

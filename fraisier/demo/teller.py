@@ -17,7 +17,6 @@ TOLD: dict[type[ev.Event], str] = {
     ev.TargetUpdated: GREEN,
     ev.HealthPassed: DIM,
     ev.HealthFailed: RED,
-    ev.StepFailed: RED,
     ev.TargetFailed: RED,
     ev.RecoveryDecided: YELLOW,
     ev.RollbackStarted: YELLOW,
@@ -39,6 +38,7 @@ class Teller:
         self._write = write
         self._color = color
         self._chapter = 0
+        self._undoing = "-"
 
     def chapter(self, title: str, *text: str) -> None:
         """Begin a chapter: its number and title, then what is going to happen and why."""
@@ -58,13 +58,27 @@ class Teller:
         self._write("     " + self._paint(line, style))
 
     def event(self, record: Record) -> None:
-        """Show an event, if it belongs to the story."""
-        style = TOLD.get(record.event.__class__)
-        line = format_line(record) if style is not None else None
+        """Show an event, if it belongs to the story, on one line."""
+        event = record.event
+        style = TOLD.get(event.__class__)
+        line = format_line(record) if style is not None and not self._aside(event) else None
         if line is None:
             return
-        place = f"{record.event.fraise}/{record.event.environment}"
-        self.show("| " + line.replace(f" {place}: ", " ", 1).replace(f" {place} ", " ", 1), style or "")
+        place = f"{event.fraise}/{event.environment}"
+        line = line.replace(f" {place}: ", " ", 1).replace(f" {place} ", " ", 1)
+        self.show("| " + textwrap.shorten(line, WIDTH, placeholder=" ..."), style or "")
+
+    def _aside(self, event: ev.Event) -> bool:
+        """Say whether an event only repeats what the story tells already."""
+        if isinstance(event, ev.HealthVerdict):
+            return event.purpose != "verify"  # a look before the change is no news
+        if isinstance(event, ev.RecoveryDecided):
+            return event.action == "fail"  # the decision for the whole deployment follows
+        if isinstance(event, ev.RollbackStarted):
+            self._undoing = event.child_id
+        return event.deployment_id == self._undoing and isinstance(
+            event, ev.WaveStarted | ev.DeploymentSucceeded
+        )
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Show rows under heads, in columns as wide as their widest cell."""

@@ -15,7 +15,10 @@ from fraisier.errors import FraisierError
 VERSIONS: dict[str, tuple[str, dict[str, str]]] = {
     "v1": ("Say hello", {}),
     "v2": ("Say it more kindly", {'"v1"': '"v2"', 'GREETING = "Hello"': 'GREETING = "A warm hello"'}),
-    "v3": ("Greet by name, from the greeting database", {'"v2"': '"v3"', "HEALTHY = True": "HEALTHY = False"}),
+    "v3": (
+        "Greet by name, from the greeting database",
+        {'"v2"': '"v3"', "HEALTHY = True": "HEALTHY = False"},
+    ),
 }
 """Tag, commit message, and what the commit changes in the service's file. v3 starts well and then is not healthy."""
 
@@ -54,7 +57,9 @@ async def _git(env: Mapping[str, str], *arguments: str) -> str:
     try:
         done = await anyio.run_process(["git", *arguments], env=env, check=False, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
-        raise FraisierError("the demonstration needs git, and there is none", hint="install git and try again") from error
+        raise FraisierError(
+            "the demonstration needs git, and there is none", hint="install git and try again"
+        ) from error
     if done.returncode != 0:
         told = done.stderr.decode(errors="replace").strip()
         raise FraisierError(f"`git {' '.join(arguments)}` failed: {told}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ import anyio
 from fraisier.commands import listeners, releases
 from fraisier.commands.sh import pairs
 from fraisier.config.schema import Environment
-from fraisier.errors import MigrationError, ProviderConfigurationError, ProviderError
+from fraisier.errors import FraisierError, MigrationError, ProviderConfigurationError, ProviderError
 from fraisier.providers.base import Action, Artifact, ProviderServices, StepCall, TargetContext, TargetFacts
 from fraisier.providers.outcome import failed
 from fraisier.providers.place import Place
@@ -246,7 +247,8 @@ class HostProvider:
                 what="stage",
             )
         except BaseException:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(_DISCARD_S):
+            # The failure, or the cancellation, is what counts; what cannot be removed now goes with the next cleanup.
+            with suppress(FraisierError), anyio.CancelScope(shield=True), anyio.move_on_after(_DISCARD_S):
                 await site.transport.shell(releases.discard(place.app, place.release))
             raise
         return evidence

@@ -35,10 +35,9 @@ class Place:
         self.deployment_id = deployment_id
         self._previous_version = previous_version
         self._resolver = resolver
-        about = {"fraise": context.fraise, "environment": context.environment, "target": context.target}
-        self.app = self._app_path(names_for(**about))
+        self.app = self._app_path(self._names("", ""))
         self.release_path = f"{self.app}/releases/{release}" if release else ""
-        self.names = names_for(**about, version=version, release_path=self.release_path)
+        self.names = self._names(version, self.release_path)
 
     def __str__(self) -> str:
         return f"{self.context.fraise} on {self.context.target.name}"
@@ -86,6 +85,16 @@ class Place:
         """Return a command for `sh -c` and its whole environment (secrets stand only there)."""
         text, secrets = self._resolver.command(template, self.names, where=where)
         return self._checked(text, where), {**self.env, **secrets}
+
+    def _names(self, version: str, release_path: str) -> dict[str, str]:
+        context = self.context
+        return names_for(
+            fraise=context.fraise,
+            environment=context.environment,
+            target=context.target,
+            version=version,
+            release_path=release_path,
+        )
 
     def _app_path(self, names: Mapping[str, str]) -> str:
         path = self._checked(self._resolver.text(self.settings.app_path, names, where="app_path"), "app_path")

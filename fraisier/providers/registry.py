@@ -12,7 +12,7 @@ from fraisier.providers.base import ProviderFactory
 
 
 class ProviderInfo(msgspec.Struct, frozen=True):
-    """What can be told of a provider without loading it. `keys` are those of an environment that it acts on, with a sentence."""
+    """What can be told of a provider without loading it. `keys` are those of an environment that it acts on."""
 
     type: str
     summary: str

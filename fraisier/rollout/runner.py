@@ -408,7 +408,8 @@ class Runner:
     def _first_error(self) -> str:
         for name, error in self.errors.items():
             more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
-            return f"{name}: {self.steps.safe(error)}{more}"
+            told = self.steps.safe(error)
+            return (told if told.startswith(f"{name}: ") else f"{name}: {told}") + more
         return ""
 
     async def _say_failed(self, target: PlanTarget, step: str, error: FraisierError, *, bad: bool) -> None:

@@ -170,15 +170,16 @@ fraises:
             return type(error).__name__
 
     def processes(self) -> list[int]:
-        """Every process that lives in a release of this project."""
+        """Every process that lives in a release of this project, or was started from one."""
         found = []
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    if str(os.readlink(entry / "cwd")).startswith(str(self.root / "srv")):
-                        found.append(int(entry.name))
+                    there = os.readlink(entry / "cwd") + (entry / "cmdline").read_text()
                 except OSError:
                     continue
+                if str(self.root / "srv") in there:
+                    found.append(int(entry.name))
         return found
 
     def end(self) -> None:

@@ -6,13 +6,16 @@ ok: serves · exit: ends at once · sick: /health answers 503 · sick:NAME: only
 """
 
 import os
-import signal
 import socket
 import sys
 import time
 
-VERSION = open("VERSION").read().strip()
-MODE, _, WHERE = open("MODE").read().strip().partition(":")
+if len(sys.argv) > 1:  # the escaped child: nothing of its parent's environment or directory is left
+    VERSION, MODE, WHERE = sys.argv[1], "ok", ""
+    os.chdir("/")
+else:
+    VERSION = open("VERSION").read().strip()
+    MODE, _, WHERE = open("MODE").read().strip().partition(":")
 LIFE_S = float(os.environ.get("LIFE_S", "1"))
 
 
@@ -65,8 +68,8 @@ elif MODE == "slow":
 elif MODE == "escape":
     if os.fork() == 0:
         os.setsid()
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        serve(forever)
+        here, python = os.path.abspath("service.py"), sys.executable
+        os.execve(python, [python, "-I", "-S", here, VERSION], {"PORT": os.environ["PORT"]})
     time.sleep(3600)
 else:
     serve(forever)

@@ -78,7 +78,12 @@ class Project:
         """Run git in the repository."""
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
         done = subprocess.run(
-            ["git", *identity, *arguments], cwd=self.repo, env=self.environ, check=True, capture_output=True, text=True
+            ["git", *identity, *arguments],
+            cwd=self.repo,
+            env=self.environ,
+            check=True,
+            capture_output=True,
+            text=True,
         )
         return done.stdout.strip()
 
@@ -127,7 +132,9 @@ class Project:
         """Write fraises.yaml (JSON is YAML): the fraise `shop` in `staging`, or what is given."""
         if fraises is None:
             environment = self.environment(**settings)
-            fraises = {"shop": {"type": "api", "description": "A shop", "environments": {"staging": environment}}}
+            fraises = {
+                "shop": {"type": "api", "description": "A shop", "environments": {"staging": environment}}
+            }
         self.config.write_text(json.dumps({"fraises": fraises}, indent=1))
 
     # the command line
@@ -162,7 +169,11 @@ class Project:
 
     def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
         """Start a command whose output is read while it runs."""
-        settings: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        settings: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
         return subprocess.Popen(
             self.command(*arguments), cwd=self.root, env=self.environ, text=True, **(settings | more)
         )

@@ -187,7 +187,7 @@ def test_a_problem_of_merged_keys_is_reported_at_the_place_it_was_written(tmp_pa
     """A mapping that comes in by `<<` keeps the line of its anchor."""
     file = tmp_path / "f.yaml"
     file.write_text("x-r: &r {pause: soon}\n" + SMALL + "        rollout: {<<: *r}\n", encoding="utf-8")
-    assert [(problem.line, problem.column) for problem in validate_file(file, environ={})] == [(1, 18)]
+    assert [(problem.line, problem.column) for problem in validate_file(file, environ={})] == [(1, 17)]
 
 
 def test_the_search_takes_the_option_then_the_variable_then_the_places(tmp_path: Path) -> None:

@@ -189,3 +189,25 @@ async def test_a_journal_may_be_opened_again_after_it_was_closed(path):
     for expected in (1, 2):
         async with opened(journal):
             assert (await journal.append(step())).seq == expected
+
+
+async def test_a_commit_whose_task_is_cancelled_from_outside_is_neither_lost_nor_written_twice(path):
+    seen = []
+    async with store(path, seen) as journal:
+        outcomes = []
+
+        async def publish():
+            outcomes.append(await journal.append(step(target="web-1")))
+
+        with raw(path) as other:
+            # While another program holds the lock, the commit is under way in its thread and cannot end.
+            other.execute("begin immediate")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(publish)
+                await anyio.sleep(0.02)
+                (commit,) = [task for task in asyncio.all_tasks() if task.get_name() == "journal:commit"]
+                commit.cancel()
+                await anyio.sleep(0.02)
+                other.execute("rollback")
+        assert [record.seq for record in outcomes] == [1]
+        assert rows(path) == ["web-1"] and len(seen) == 1

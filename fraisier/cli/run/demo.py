@@ -12,5 +12,5 @@ from fraisier.demo import run_demo
 
 def demo(call: Call, *, keep: bool) -> int:
     """Run the demonstration and return its exit code."""
-    color = call.color and call.stderr.isatty()
+    color = call.color and call.stdout.isatty()
     return anyio.run(partial(run_demo, keep=keep, json_output=call.json, color=color))

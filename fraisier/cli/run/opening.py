@@ -42,5 +42,6 @@ def set_up_logging(call: Call, config: Config, redactor: Redactor) -> None:
     )
     setup_structured_logging(level, form, redactor=redactor)
     logging.getLogger(_EVENTS_LOGGER).disabled = not asked
-    # asyncio's own debug lines tell a user nothing about a deployment.
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    # What these say at debug level tells nothing about a deployment.
+    for noisy in ("asyncio", "aiosqlite"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,6 +1,7 @@
 """The demonstration's service: says which version it is, and whether it is well. Only the standard library."""
 
 import os
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 
@@ -43,5 +44,6 @@ class Server(ThreadingHTTPServer):
 
 if __name__ == "__main__":
     port = int(os.environ["PORT"])
-    print(f"hello {VERSION} listens on port {port}", flush=True)
+    sys.stdout.write(f"hello {VERSION} listens on port {port}\n")
+    sys.stdout.flush()
     Server(("127.0.0.1", port), Hello).serve_forever()

@@ -54,7 +54,8 @@ class CommandedService:
         if done.exit_code != 0:
             raise failed(f"stop of {place}", service.stop, done)
         raise ProviderError(
-            f"stop of {place}: `{service.status}` still says that the service runs, {service.stop_timeout_s:g} s after `{service.stop}`"
+            f"stop of {place}: {service.stop_timeout_s:g} s after `{service.stop}`,"
+            f" `{service.status}` still says that the service runs"
         )
 
     async def state(self, site: Site) -> State:

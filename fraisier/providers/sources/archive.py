@@ -33,7 +33,10 @@ class ArchiveSource:
         return self._address.startswith(("http://", "https://"))
 
     async def resolve(self, ref: str) -> Artifact:
-        """Return the archive under the name `ref` (empty: the first digits of its digest). Raises ProviderConfigurationError."""
+        """Return the archive under the name `ref` (empty: the first digits of its digest).
+
+        Raises ProviderConfigurationError.
+        """
         async with self._cache.locked(self._shown):
             if self._sha256:
                 file = self._cache.artifact(self._shown, self._sha256)

@@ -103,7 +103,8 @@ class GitSource:
             return commits.pop()
         if commits:
             raise GitProviderError(
-                f"{ref!r} is ambiguous in {self._remote.url}: {', '.join(f'{name} is {c[:12]}' for name, c in found.items())}",
+                f"{ref!r} is ambiguous in {self._remote.url}: "
+                + ", ".join(f"{name} is {commit[:12]}" for name, commit in found.items()),
                 context={"ref": ref, "candidates": found},
                 hint="write refs/heads/NAME, refs/tags/NAME or the full commit",
             )

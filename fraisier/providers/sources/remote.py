@@ -50,7 +50,7 @@ class Remote(msgspec.Struct, frozen=True):
     secrets: tuple[str, ...] = ()
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment for git: no questions, no repository of the caller's, credentials where no argv shows them."""
+        """Return the environment for git: no questions, no repository of the caller's, credentials in no argv."""
         env = {key: value for key, value in base.items() if key not in _REPOSITORY_VARIABLES}
         for key in [key for key in env if key.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))]:
             del env[key]

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from fraisier.errors import ProviderConfigurationError, ProviderUnavailableError
 
 MEMBERS_MAX = 1_000_000
 BYTES_MAX = 16 * 1024**3
-_CHUNK_BYTES = 1024 * 1024
 
 
 class Bounds:
@@ -152,13 +149,7 @@ def _from_zip(source: zipfile.ZipFile, out: tarfile.TarFile, origin: str) -> Non
             out.addfile(_member(name, tarfile.SYMTYPE, linkname=target))
         else:
             with source.open(info) as stream:
-                out.addfile(
-                    _member(name, tarfile.REGTYPE, mode=_mode(mode), size=info.file_size), _sized(stream)
-                )
-
-
-def _sized(stream: IO[bytes]) -> IO[bytes]:
-    return io.BufferedReader(stream, _CHUNK_BYTES)  # type: ignore[arg-type]
+                out.addfile(_member(name, tarfile.REGTYPE, mode=_mode(mode), size=info.file_size), stream)
 
 
 def _member(

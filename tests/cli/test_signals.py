@@ -1,0 +1,156 @@
+"""Signals in the middle of a deployment, another deployment beside it, and following the journal."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import PROCESS_S, Project
+
+
+def read_until(process: subprocess.Popen[str], type: str, **wanted: Any) -> dict[str, Any]:
+    """Read JSON lines until one of that type with those fields comes."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        event: dict[str, Any] = json.loads(line)
+        if event["type"] == type and all(event.get(key) == value for key, value in wanted.items()):
+            return event
+    raise AssertionError(f"{type} did not come")
+
+
+def at_the_gate(project: Project) -> tuple[subprocess.Popen[str], Path]:
+    """Start a deployment whose build waits for a file, and return once it waits."""
+    gate = project.root / "gate-open"
+    project.write_config(gate=str(gate))
+    process = project.start("deploy", "shop", "staging", "--json")
+    read_until(process, "step.output", step="stage", target="t1")
+    return process, gate
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[list[dict[str, Any]], str]:
+    """Return what was still to be read."""
+    stdout, stderr = process.communicate(timeout=PROCESS_S)
+    assert "Traceback" not in stderr
+    return [json.loads(line) for line in stdout.splitlines()], stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_finishes_the_running_step_and_records_the_interruption(
+    project: Project, number: signal.Signals
+) -> None:
+    process, gate = at_the_gate(project)
+    process.send_signal(number)
+    assert process.stderr is not None
+    assert "finishing the running step" in process.stderr.readline()
+    gate.touch()
+    lines, _ = finish(process)
+    assert process.returncode == 130
+    assert lines[-1]["outcome"] == "interrupted"
+    staged = [
+        line["target"] for line in lines if line["type"] == "step.succeeded" and line["step"] == "stage"
+    ]
+    assert "t1" in staged
+    assert not [line for line in lines if line["type"] == "step.started" and line["step"] == "switch"]
+    if number is signal.SIGINT:
+        again = project.run("deploy", "shop", "staging")
+        assert "SUCCEEDED" in again.stderr
+        assert [row["outcome"] for row in project.json("history")["deployments"]] == [
+            "succeeded",
+            "superseded",
+        ]
+
+
+def test_the_second_ctrl_c_stops_at_once_and_leaves_no_process(project: Project) -> None:
+    process, _ = at_the_gate(project)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    lines, stderr = finish(process)
+    assert process.returncode == 130
+    assert "stopping now" in stderr
+    assert lines[-1]["type"] == "result"
+    assert lines[-1]["outcome"] == "interrupted"
+    left = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit() and b"gate.py" in _argv(entry)]
+    assert [entry for entry in left if str(project.root) in _cwd(entry)] == []
+
+
+def _argv(entry: Path) -> bytes:
+    try:
+        return (entry / "cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _cwd(entry: Path) -> str:
+    try:
+        return str((entry / "cwd").readlink())
+    except OSError:
+        return ""
+
+
+def test_without_json_an_interruption_says_how_to_go_on(project: Project) -> None:
+    gate = project.root / "gate-open"
+    project.write_config(gate=str(gate))
+    process = project.start("deploy", "shop", "staging")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "at the gate" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    gate.touch()
+    _, stderr = process.communicate(timeout=PROCESS_S)
+    assert process.returncode == 130
+    assert "INTERRUPTED shop in staging" in stderr
+    assert "next: fraisier deploy shop staging" in stderr
+
+
+def test_a_second_deployment_is_locked_out_and_followers_see_the_first(project: Project) -> None:
+    process, gate = at_the_gate(project)
+    try:
+        locked = project.lines("deploy", "shop", "staging", code=5)[-1]
+        assert locked["outcome"] == "locked"
+        told = project.run("deploy", "shop", "staging", code=5).stderr
+        assert "--lock-wait" in told
+        refused = project.json("stop", "shop", "staging", code=5)
+        assert refused["error"]["code"] == "DEPLOYMENT_LOCKED"
+        running = (
+            project.json("history", "--status", "running")["deployments"]
+            or project.json("history")["deployments"]
+        )
+        first = running[-1]["deployment_id"]
+        follower = project.start("events", first, "--follow", "--json")
+        read_until(follower, "step.started", step="stage")
+    finally:
+        gate.touch()
+    finish(process)
+    assert process.returncode == 0
+    rest, stderr = finish(follower)
+    assert "deployment.succeeded" in [line["type"] for line in rest]
+    assert (follower.returncode, stderr) == (0, "")
+
+
+def test_following_everything_ends_with_ctrl_c(project: Project) -> None:
+    project.run("db", "upgrade")
+    follower = project.start("events", "--follow", "--json")
+    project.run("deploy", "shop", "staging")
+    read_until(follower, "deployment.succeeded")
+    follower.send_signal(signal.SIGINT)
+    finish(follower)
+    assert follower.returncode == 130
+
+
+def test_lock_wait_waits_for_the_other_deployment(project: Project) -> None:
+    process, gate = at_the_gate(project)
+    waiting = project.start("deploy", "shop", "staging", "--lock-wait", "30s", "--json")
+    read_until(waiting, "lease.waiting")
+    gate.touch()
+    finish(process)
+    lines, _ = finish(waiting)
+    assert lines[-1]["outcome"] == "unchanged"
+    assert waiting.returncode == 0
