@@ -1,8 +1,8 @@
 """A rollout to 50 local targets against the same work done by plain asyncio subprocesses.
 
 The work: fetch a git repository once, export a commit for each target, switch each target's link, start each target's
-service. The plain program does nothing else; Fraisier also plans, journals, leases, reads back and reports. Neither waits for
-a probe (no health check is configured), both do at most 32 targets at once, on the same machine, in turn.
+service, probe each service once with `true`, which passes at once. The plain program does nothing else; Fraisier also plans,
+journals, leases, reads back and reports. Both do at most 32 targets at once, on the same machine, in turn.
 
     python benchmarks/rollout.py [--rounds N] [--targets N]
 
@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 from fraisier import Orchestrator
-from fraisier.config.schema import Config, Environment, Fraise, Rollout, Service, Source, Target
+from fraisier.config.schema import Config, Environment, Fraise, HealthCheck, Rollout, Service, Source, Target
 
 LIMIT = 1.3
 PARALLEL = 32
@@ -57,6 +57,7 @@ async def plain_target(limit: asyncio.Semaphore, mirror: Path, root: Path) -> No
         await sh('git -C "$1" archive main | tar -x -C "$2"', str(mirror), str(release))
         await sh('ln -s releases/1 "$1/current.new" && mv -T "$1/current.new" "$1/current"', str(root))
         await sh('cd "$1/current" && { setsid sh -c "exec $2" >"$1/log" 2>&1 </dev/null & }', str(root), SERVICE)
+        await sh("true")
 
 
 async def plain(repository: Path, work: Path, count: int) -> None:
@@ -77,6 +78,7 @@ async def ours(repository: Path, work: Path, count: int) -> None:
         source=Source(git=str(repository)),
         app_path=f"{work}/{{{{ target.name }}}}",
         service=Service(process=SERVICE),
+        health_check=HealthCheck(type="exec", command=("true",), rise=1, interval_s=0.01),
         rollout=Rollout(strategy="all_at_once", max_parallel=PARALLEL),
     )
     config = Config(fraises={"api": Fraise(name="api", environments={"production": settings})})

@@ -23,7 +23,8 @@ Part = tuple[Piece, Quoting]
 
 _CASE = re.compile(r"case\b")
 _DOUBLE_SPECIAL = re.compile(r'([\\"$`])')
-_BEFORE_WORD = " \t\n;&|(<>"
+_BREAKS = " \t\n;&|"
+_BEFORE_WORD = f"{_BREAKS}(<>"
 
 
 def splice(template: str, *, value: Callable[[str], str], variable: Callable[[Reference], str]) -> str:
@@ -205,7 +206,7 @@ class _Scanner:
     def _join_lines(self) -> None:
         """Leave a line continuation out, as the shell does before it looks for words."""
         before, after = self._text[: self._at], self._text[self._at + 2 :]
-        if before and before[-1] not in _BEFORE_WORD[:6] and after[:1] not in {" ", "\t", "\n"}:
+        if before and before[-1] not in _BREAKS and after[:1] not in {" ", "\t", "\n"}:
             # It may stand in the middle of `$(` or `<<`, which would then go unseen.
             self._doubt = "after a line break in the middle of a word"
         self._text = before + after

@@ -13,7 +13,47 @@ from fraisier.config.problems import Problem
 from fraisier.errors import ConfigurationError
 from tests.config.test_good_files import FULL
 
-TOKENS = ["{", "}", "[", "]", ":", "\n", "  ", "\t", "- ", "&a", "*a", "<<: ", "? ", "|\n", "'", '"', "{{ ", " }}", "${", "!!int ", "!x ", "null", "yes", "1", "-1", "0%", "%", "#", "---\n", "\x00", "é", "{}", "[]", "x-y: ", "{a: 1}: 2"]  # fmt: skip
+TOKENS = [
+    *(
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        "\n",
+        "  ",
+        "\t",
+        "- ",
+        "&a",
+        "*a",
+        "<<: ",
+        "? ",
+        "|\n",
+        "'",
+        '"',
+        "{{ ",
+        " }}",
+        "${",
+    ),
+    *(
+        "!!int ",
+        "!x ",
+        "null",
+        "yes",
+        "1",
+        "-1",
+        "0%",
+        "%",
+        "#",
+        "---\n",
+        "\x00",
+        "é",
+        "{}",
+        "[]",
+        "x-y: ",
+        "{a: 1}: 2",
+    ),
+]
 EDITS = st.lists(
     st.tuples(
         st.integers(min_value=0, max_value=len(FULL)),
@@ -23,7 +63,11 @@ EDITS = st.lists(
     min_size=1,
     max_size=4,
 )
-BOUNDED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])  # fmt: skip
+BOUNDED = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 
 def _check(file: Path) -> None:
@@ -65,7 +109,35 @@ def test_any_bytes_give_problems(tmp_path: Path, raw: bytes) -> None:
 LEAVES = st.sampled_from(
     [None, True, 1, -1, 2.5, "", "x", "{{ x }}", "${X}", "local", "1%", "api", "production", "5s"]
 )
-WORDS = st.sampled_from(["fraises", "defaults", "api", "environments", "production", "targets", "name", "source", "git", "git_repo", "path", "app_path", "service", "process", "start", "health_check", "type", "checks", "rollout", "batch", "recovery", "retry", "env", "depends_on", "vars", "lease", "ttl", "migrate", "command", "x-a"])  # fmt: skip
+WORDS = st.sampled_from(
+    [
+        *(
+            "fraises",
+            "defaults",
+            "api",
+            "environments",
+            "production",
+            "targets",
+            "name",
+            "source",
+            "git",
+            "git_repo",
+        ),
+        *(
+            "path",
+            "app_path",
+            "service",
+            "process",
+            "start",
+            "health_check",
+            "type",
+            "checks",
+            "rollout",
+            "batch",
+        ),
+        *("recovery", "retry", "env", "depends_on", "vars", "lease", "ttl", "migrate", "command", "x-a"),
+    ]
+)
 TREES = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=5),

@@ -28,18 +28,22 @@ fraises:
     environments:
       production:
         provider: local
-        targets: [{name: web-1, vars: {port: 8001}}, {name: web-2, address: 10.0.0.2, labels: {zone: b}, vars: {port: 8002}}]
+        targets:
+          - {name: web-1, vars: {port: 8001}}
+          - {name: web-2, address: 10.0.0.2, labels: {zone: b}, vars: {port: 8002}}
         git_repo: "https://${GIT_TOKEN}@git.example.com/orders.git"
         branch: ${BRANCH:-main}
         app_path: /srv/{{ target.name }}
         shared: [.env]
         env: {PORT: "{{ target.vars.port }}", WORKERS: 4, TOKEN: "${TOKEN}"}
         build: ["make build VERSION={{ version }}"]
-        migrate: {command: "alembic upgrade head", rollback_command: "alembic downgrade -1", on: first, resume: manual, timeout: 10m}
+        migrate: {command: "alembic upgrade head", rollback_command: "alembic downgrade -1", on: first,
+                  resume: manual, timeout: 10m}
         service: {systemd: "orders-{{ target.name }}.service"}
-        health_check: {<<: *check, from: target, expect_status: 200, interval: 1s, timeout: 5s, rise: 2, fall: 3, initial_delay: 0s, deadline: 60s}
-        rollout: {strategy: rolling, batch: [1, 25%, 100%], pause: 0s, max_unavailable: 25%, max_parallel: 32, min_healthy_time: 200ms,
-                  progress_deadline: 10m, on_failure: rollback, on_unreachable: abort}
+        health_check: {<<: *check, from: target, expect_status: 200, interval: 1s, timeout: 5s, rise: 2, fall: 3,
+                       initial_delay: 0s, deadline: 60s}
+        rollout: {strategy: rolling, batch: [1, 25%, 100%], pause: 0s, max_unavailable: 25%, max_parallel: 32,
+                  min_healthy_time: 200ms, progress_deadline: 10m, on_failure: rollback, on_unreachable: abort}
         recovery:
           retry: {max_attempts: 3, base_delay: 1s, backoff_factor: 2, max_delay: 60s}
         timeout: 1h30m

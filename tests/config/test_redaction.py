@@ -26,8 +26,18 @@ def redactor(*values: str) -> Redactor:
 
 @pytest.mark.parametrize(
     "form",
-    [SECRET, quote(SECRET), quote(SECRET, safe=""), quote_plus(SECRET), json.dumps(SECRET), json.dumps(SECRET, ensure_ascii=False), shlex.quote(SECRET), repr(SECRET), base64.b64encode(SECRET.encode()).decode()],
-)  # fmt: skip
+    [
+        SECRET,
+        quote(SECRET),
+        quote(SECRET, safe=""),
+        quote_plus(SECRET),
+        json.dumps(SECRET),
+        json.dumps(SECRET, ensure_ascii=False),
+        shlex.quote(SECRET),
+        repr(SECRET),
+        base64.b64encode(SECRET.encode()).decode(),
+    ],
+)
 def test_every_form_of_a_value_is_masked(form: str) -> None:
     """A value is found as it is, quoted, escaped and encoded."""
     scrubbed = redactor(SECRET).scrub(f"before {form} after")
@@ -71,10 +81,24 @@ def test_short_values_are_left_and_lines_of_long_ones_masked() -> None:
 def test_objects_are_masked_by_value_and_by_key() -> None:
     """Nested data keeps its shape; a number that is a fencing token stays."""
     made = redactor("secret-value")
-    data = {"a": ["secret-value", ("x secret-value",)], "password": "p", "apiKey": "k", "headers": {"Authorization": "Bearer z"}, "token": (3, 17), "n": 1, "client_secret": {"v": ["q"]}}  # fmt: skip
+    data = {
+        "a": ["secret-value", ("x secret-value",)],
+        "password": "p",
+        "apiKey": "k",
+        "headers": {"Authorization": "Bearer z"},
+        "token": (3, 17),
+        "n": 1,
+        "client_secret": {"v": ["q"]},
+    }
     assert made.scrub_object(data) == {
-        "a": ["***", ("x ***",)], "password": "***", "apiKey": "***", "headers": {"Authorization": "***"}, "token": (3, 17), "n": 1, "client_secret": {"v": ["***"]},
-    }  # fmt: skip
+        "a": ["***", ("x ***",)],
+        "password": "***",
+        "apiKey": "***",
+        "headers": {"Authorization": "***"},
+        "token": (3, 17),
+        "n": 1,
+        "client_secret": {"v": ["***"]},
+    }
 
 
 def test_a_structure_that_holds_itself_ends() -> None:

@@ -49,7 +49,7 @@ PLACES = [
     "x='it'\\''s'; printf %s \"@\"",
     'printf %s "\\"@\\""',
     "printf %s $(printf %s x) >/dev/null; printf %s @",
-]  # fmt: skip
+]
 
 
 def resolver(environ: Mapping[str, str] | None = None, base_dir: Path | str = "/") -> Resolver:
@@ -118,7 +118,9 @@ def test_no_surrounding_text_lets_a_value_run_as_a_command(tmp_path: Path, text:
     except ConfigurationError:
         return
     script = f"touch() {{ echo RAN >&2; }}\n{command}"
-    traced = subprocess.run(["/bin/sh", "-c", script], env={}, capture_output=True, timeout=20, check=False, cwd=tmp_path)
+    traced = subprocess.run(
+        ["/bin/sh", "-c", script], env={}, capture_output=True, timeout=20, check=False, cwd=tmp_path
+    )
     assert b"RAN" not in traced.stdout.split() + traced.stderr.split()
 
 
@@ -131,8 +133,17 @@ def test_what_is_the_shells_own_stays_its_own() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["cat <<EOF\n{{ v }}\nEOF", "echo `echo {{ v }}`", "echo $(( {{ v }} + 1 ))", 'echo "${x:-{{ v }}}"', "echo $'a' {{ v }}", "echo \\{{ v }}", "echo ${{ v }}", '"$(case x in x) echo {{ v }};; esac)"'],
-)  # fmt: skip
+    [
+        "cat <<EOF\n{{ v }}\nEOF",
+        "echo `echo {{ v }}`",
+        "echo $(( {{ v }} + 1 ))",
+        'echo "${x:-{{ v }}}"',
+        "echo $'a' {{ v }}",
+        "echo \\{{ v }}",
+        "echo ${{ v }}",
+        '"$(case x in x) echo {{ v }};; esac)"',
+    ],
+)
 def test_places_where_no_quoting_is_safe_are_refused(command: str) -> None:
     """A name is refused where the shell would read it in a way that cannot be told."""
     with pytest.raises(ConfigurationError):

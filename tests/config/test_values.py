@@ -15,8 +15,18 @@ from fraisier.config.scalars import Refused
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30", 30.0), ("0.2", 0.2), ("200ms", 0.2), ("30s", 30.0), ("5m", 300.0), ("1h30m", 5400.0), ("2d", 172800.0), ("0", 0.0), ("1m500ms", 60.5)],
-)  # fmt: skip
+    [
+        ("30", 30.0),
+        ("0.2", 0.2),
+        ("200ms", 0.2),
+        ("30s", 30.0),
+        ("5m", 300.0),
+        ("1h30m", 5400.0),
+        ("2d", 172800.0),
+        ("0", 0.0),
+        ("1m500ms", 60.5),
+    ],
+)
 def test_a_duration_is_a_number_of_seconds_or_has_units(text: str, seconds: float) -> None:
     """The documented forms mean what they say."""
     assert parse_duration(text) == pytest.approx(seconds)

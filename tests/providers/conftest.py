@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from host_kit import Kit
+from tests.providers.host_kit import Kit
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from host_kit import Kit, ask, commit, free_port, is_running, server, until
+from tests.providers.host_kit import Kit, ask, commit, free_port, is_running, server, until
 
 from fraisier.config.schema import Service
 from fraisier.errors import ProviderError

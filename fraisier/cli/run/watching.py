@@ -60,7 +60,7 @@ class _Watch:
         self._orchestrator = orchestrator
         self._teller = teller
         self._ids = ids
-        self._position = 0
+        self._position = orchestrator.journal.head
         self._progress = anyio.Event()
         self._scope = anyio.CancelScope()
         self._failure: FraisierError | BaseExceptionGroup | None = None

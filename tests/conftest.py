@@ -1,0 +1,15 @@
+"""What holds for all tests: they see none of the person's own settings for Fraisier and git."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the variables that would steer Fraisier or git from outside."""
+    for name in list(os.environ):
+        if name.startswith("FRAISIER_") or name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+            monkeypatch.delenv(name)
