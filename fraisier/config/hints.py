@@ -74,4 +74,9 @@ def _kind_names(key: Key) -> list[str]:
 
 def extra_words(cls: type[schema.Settings]) -> tuple[str, ...]:
     """Return the words that a class takes in the file beyond its own keys."""
-    return {"Environment": ("git_repo",), "Config": ("defaults", "fraises")}.get(cls.__name__, ())
+    extra = {
+        "Environment": ("git_repo",),
+        "Fraise": ("environments",),
+        "Config": ("defaults", "fraises"),
+    }
+    return extra.get(cls.__name__, ())

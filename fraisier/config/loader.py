@@ -28,9 +28,10 @@ def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -
     """
     config, problems = _read(Path(path), os.environ if environ is None else environ, secrets=False)
     if config is None or problems:
-        raise ConfigurationError(
-            _summary(problems), context={"problems": [each.to_dict() for each in problems]}
-        )
+        missing = any(problem.code == "file_missing" for problem in problems)
+        hint = "write one with `fraisier init`, or name another with -c PATH" if missing else None
+        context = {"problems": [problem.to_dict() for problem in problems]}
+        raise ConfigurationError(_summary(problems), context=context, hint=hint)
     return config
 
 

@@ -201,10 +201,12 @@ class Reader:
         if not isinstance(node, t.Mapping):
             raise Refused("wrong_type", f"expected a mapping, found {t.describe(node)}")
         base, kind = hints.annotated(typing.get_args(hint)[1])
+        # In headers, labels and the like `x-…` is a key as any other; no environment variable is called so.
+        extensible = path.endswith(".env")
         read = {
             word: self.value(base, kind, entry.value, joined(path, word))
             for word, entry in node.entries.items()
-            if not word.startswith("x-")
+            if not (extensible and word.startswith("x-"))
         }
         return {word: value for word, value in read.items() if value is not INVALID}
 

@@ -1,9 +1,10 @@
 """What a configuration is once it is read: frozen, typed, every default in one place.
 
 An attribute that ends in `_s` is a duration in seconds; its key in the file has no suffix. The annotation of
-a text says how it is read: `Plain` knows neither templates nor secrets; in `Text` templates may stand, and
-`${VAR}` is put in when the file is read; in `SecretText` and `Command` `${VAR}` and `${file:PATH}` stay
-references until the moment of use, so that no plan, event or screen ever holds a value.
+a text says how it is read. In `Plain` `${VAR}` is put in when the file is read, and no template but the names
+of the fraise and the environment. In `Text` templates may stand too, and wait for the moment of use. In
+`SecretText` and `Command` `${VAR}` and `${file:PATH}` also stay references until then, so that no plan, event or
+screen ever holds a value.
 """
 
 from __future__ import annotations

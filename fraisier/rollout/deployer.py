@@ -24,10 +24,11 @@ from fraisier.rollout.request import DeployRequest, select, suggestion
 from fraisier.rollout.restore import to_restore
 from fraisier.rollout.result import DeploymentResult
 from fraisier.rollout.rollback import Rollbacks
-from fraisier.rollout.runner import Runner, Verdict, reason_of
+from fraisier.rollout.runner import Runner
 from fraisier.rollout.steps import StepRunner
 from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.strategies import STRATEGIES
+from fraisier.rollout.verdict import Verdict, reason_of
 from fraisier.rollout.world import World
 
 _DECIDE_S = 30.0

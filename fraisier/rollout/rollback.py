@@ -16,10 +16,11 @@ from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.look import Look
 from fraisier.rollout.plan import Plan, Seen, decode_plan, encode_plan, settings_digest
 from fraisier.rollout.restore import WayBack, restore_plan
-from fraisier.rollout.runner import Runner, Verdict
+from fraisier.rollout.runner import Runner
 from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.steps import StepRunner
 from fraisier.rollout.stop import StopSignal
+from fraisier.rollout.verdict import Verdict
 from fraisier.rollout.world import World, about
 
 
@@ -116,13 +117,14 @@ class Rollbacks:
                 rollback_of=parent.id,
             )
         )
+        started = anyio.current_time()
         verdict, runner = await self.run_plan(plan, capacity)
-        failed = {t.name: runner.errors[t.name] for t in plan.changes if t.name in runner.errors}
-        missing = [t.name for t in plan.changes if t.name not in runner.updated and t.name not in failed]
-        await self.end(plan, verdict, [*failed, *missing])
+        failed = {t.name: runner.crew.errors[t.name] for t in plan.changes if t.name in runner.crew.errors}
+        missing = [t.name for t in plan.changes if t.name not in runner.crew.updated and t.name not in failed]
+        await self._end(plan, verdict, [*failed, *missing], round(anyio.current_time() - started, 6))
         for name in missing:
             failed[name] = FraisierError(verdict.detail or "not reached")
-        return runner.updated, failed
+        return runner.crew.updated, failed
 
     async def run_plan(self, plan: Plan, capacity: Capacity) -> tuple[Verdict, Runner]:
         """Announce a rollback plan and walk it. A stop that a person asked for does not reach it."""
@@ -156,7 +158,7 @@ class Rollbacks:
         verdict = await runner.run(settings.rollback_timeout_s or settings.timeout_s)
         return verdict, runner
 
-    async def end(self, plan: Plan, verdict: Verdict, failed: Sequence[str]) -> None:
+    async def _end(self, plan: Plan, verdict: Verdict, failed: Sequence[str], duration_s: float) -> None:
         """Write the terminal row of a rollback."""
         child: dict[str, Any] = {
             "deployment_id": plan.deployment_id,
@@ -173,7 +175,7 @@ class Rollbacks:
             )
         else:
             await self._scribe.say(
-                ev.DeploymentSucceeded(**child, reason="rolled_back" if plan.rollback_of else "")
+                ev.DeploymentSucceeded(**child, reason="rolled_back", duration_s=duration_s)
             )
 
     async def _tell_parent(self, plan: Plan, state: DeploymentState, done: Sequence[str]) -> None:

@@ -29,8 +29,8 @@ from fraisier.rollout.request import RollbackRequest, select
 from fraisier.rollout.restore import WayBack, restore_plan
 from fraisier.rollout.result import DeploymentResult
 from fraisier.rollout.rollback import Rollbacks
-from fraisier.rollout.runner import reason_of
 from fraisier.rollout.stop import StopSignal
+from fraisier.rollout.verdict import reason_of
 from fraisier.rollout.world import World
 
 
@@ -84,7 +84,7 @@ class Undo(Life):
         with self._world.subjects.known(self.deployment_id, provider, contexts):
             capacity = Capacity(plan.max_unavailable, plan.down)
             verdict, runner = await rollbacks.run_plan(plan, capacity)
-            failed = [target.name for target in plan.changes if target.name not in runner.updated]
+            failed = [target.name for target in plan.changes if target.name not in runner.crew.updated]
             if failed:
                 await self._say(
                     ev.DeploymentNeedsAttention(

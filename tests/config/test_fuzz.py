@@ -70,7 +70,7 @@ BOUNDED = settings(
 )
 
 
-def _check(file: Path) -> None:
+def check_outcome(file: Path) -> None:
     problems = validate_file(file, environ={})
     assert all(
         isinstance(problem, Problem) and problem.line >= 1 and problem.column >= 1 for problem in problems
@@ -94,7 +94,7 @@ def test_an_edited_file_gives_a_configuration_or_problems(
         text = text[:at] + token + text[at + cut :]
     file = tmp_path / "fuzzed.yaml"
     file.write_text(text, encoding="utf-8")
-    _check(file)
+    check_outcome(file)
 
 
 @given(st.binary(max_size=60))
@@ -103,7 +103,7 @@ def test_any_bytes_give_problems(tmp_path: Path, raw: bytes) -> None:
     """A file of anything is no configuration, and says so."""
     file = tmp_path / "fuzzed.yaml"
     file.write_bytes(raw)
-    _check(file)
+    check_outcome(file)
 
 
 LEAVES = st.sampled_from(
@@ -154,4 +154,4 @@ def test_any_shape_of_known_words_gives_problems(
     top["fraises"] = {"api": {"environments": {"production": environment}}, "etl": top.get("api")}
     file = tmp_path / "fuzzed.yaml"
     file.write_text(json.dumps(top), encoding="utf-8")
-    _check(file)
+    check_outcome(file)

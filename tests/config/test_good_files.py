@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fraisier.cli.run.init import TEMPLATE
 from fraisier.config.loader import find_config, load_config, validate_file
 from fraisier.config.schema import Config, Environment
 from fraisier.errors import ConfigurationError
@@ -179,6 +180,31 @@ def test_relative_paths_begin_at_the_configuration_file(tmp_path: Path) -> None:
 def test_a_structural_value_is_not_read_as_a_template(tmp_path: Path) -> None:
     """What `${VAR}` brings into a text is escaped, so that braces in it stay braces."""
     assert small(tmp_path, "shared: ['${DIR}']", DIR="a{{b").shared == ("a{{{{b",)
+
+
+def test_x_keys_are_passed_over_but_headers_that_look_like_them_stay(tmp_path: Path) -> None:
+    """`x-` keys mean nothing anywhere but where a key is data of its own."""
+    line = 'health_check: {type: http, url: "http://h/", headers: {x-api-key: "${KEY}"}, x-note: 1}'
+    environment = small(tmp_path, "x-owner: me", "env: {x-note: 1, A: b}", line)
+    assert environment.env == {"A": "b"}
+    assert environment.health_check is not None and environment.health_check.headers == {
+        "x-api-key": "${KEY}"
+    }
+
+
+def test_a_misspelt_environments_is_recognised(tmp_path: Path) -> None:
+    """The suggestion knows the keys that are read on their own."""
+    file = tmp_path / "f.yaml"
+    file.write_text(SMALL.replace("environments:", "environment:"), encoding="utf-8")
+    suggestions = {problem.code: problem.suggestion for problem in validate_file(file, environ={})}
+    assert suggestions["unknown_key"] == 'did you mean "environments"?'
+
+
+def test_the_example_that_init_writes_is_correct(tmp_path: Path) -> None:
+    """A first file has no problems."""
+    file = tmp_path / "f.yaml"
+    file.write_text(TEMPLATE, encoding="utf-8")
+    assert validate_file(file, environ={"HOME": "/home/deploy"}) == []
 
 
 def test_keys_that_yaml_takes_for_booleans_are_keys(tmp_path: Path) -> None:

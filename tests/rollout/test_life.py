@@ -112,6 +112,35 @@ def test_a_stop_lets_running_steps_finish_and_begins_no_new_one() -> None:
     )
 
 
+def test_a_stop_between_two_steps_is_never_taken_for_success() -> None:
+    """Whatever the moment of the stop, what was not updated is not called updated."""
+    for moment in range(1, 40):
+        stage = Stage(environment(3, rollout=Rollout(strategy="all_at_once", max_unavailable="1")))
+        stage.play(lambda o: o.deploy("api", "production", version="v1"))
+
+        async def story(o: Orchestrator, moment: int = moment) -> DeploymentResult:
+            async def stop() -> None:
+                left = moment
+                async with o.subscribe("step.*") as steps:
+                    async for _ in steps:
+                        left -= 1
+                        if not left:
+                            o.stop("Ctrl-C")
+                            return
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(stop)
+                await anyio.sleep(0)
+                result = await o.deploy("api", "production", version="v2")
+                group.cancel_scope.cancel()
+                return result
+
+        result = stage.play(story)
+        everywhere = set(stage.world.serving().values()) == {V2}
+        assert result.outcome in ("succeeded", "interrupted")
+        assert (result.outcome == "succeeded") == everywhere or result.outcome == "interrupted"
+
+
 def run_with(count: int, *strangers: str) -> tuple[str, float]:
     stage = Stage(environment(count, rollout=Rollout(batch=("1", "100%"), pause_s=5.0)))
     stage.world.unhealthy_on.add(("t3", V2))

@@ -1,0 +1,137 @@
+"""Work on many targets side by side: whatever happens at one is that one's, and is remembered here."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+
+from fraisier.errors import (
+    DeploymentError,
+    FraisierError,
+    GuardRefusedError,
+    InterruptedError,
+    LeaseLostError,
+    ProviderConnectionError,
+)
+from fraisier.events import types as ev
+from fraisier.rollout.capacity import Capacity
+from fraisier.rollout.plan import PlanTarget
+from fraisier.rollout.steps import StepRunner
+from fraisier.rollout.verdict import Halt, Verdict, reason_of
+
+ENDS_EVERYTHING = (LeaseLostError, GuardRefusedError, InterruptedError)
+"""Errors that are not about one target: the whole walk ends with them."""
+
+Work = Callable[[PlanTarget], Awaitable[None]]
+
+
+class Crew:
+    """The targets of one walk: which failed and why, and how work on them is isolated and bounded."""
+
+    def __init__(self, steps: StepRunner, capacity: Capacity) -> None:
+        self.steps = steps
+        self.plan = steps.plan
+        self.scribe = steps.scribe
+        self.capacity = capacity
+        self.errors: dict[str, FraisierError] = {}
+        self.updated: list[str] = []
+        self.skipped: set[str] = {target.name for target in self.plan.targets if target.action == "skip"}
+        self.is_rollback = self.plan.kind == "rollback"
+        self._limiter = anyio.CapacityLimiter(self.plan.settings.rollout.max_parallel)
+        self._fatal: FraisierError | None = None
+
+    async def side_by_side(self, targets: Sequence[PlanTarget], work: Work, what: str) -> None:
+        """Do `work` on the targets, at most `max_parallel` at once. Raises Halt or LeaseLostError when the walk must end,
+        after every sibling has come to rest."""
+        async with anyio.create_task_group() as group:
+            for target in targets:
+                group.start_soon(
+                    self._isolated, target, work, name=f"{what}:{self.plan.fraise}@{target.name}"
+                )
+        self._raise_fatal()
+
+    async def _isolated(self, target: PlanTarget, work: Work) -> None:
+        async with self._limiter:
+            try:
+                await work(target)
+            except FraisierError as error:
+                self._fatal = self._fatal or error
+            except Exception as error:  # noqa: BLE001 - a defect at one target must not cut the others off in mid-step
+                self._fatal = self._fatal or DeploymentError(
+                    f"internal error at {target.name}: {error!r}", cause=error
+                )
+        if self._fatal is not None:
+            self.capacity.wake()
+
+    def _raise_fatal(self) -> None:
+        error = self._fatal
+        if error is None:
+            return
+        if isinstance(error, InterruptedError):
+            raise Halt(Verdict("interrupted", "interrupted", error.message))
+        if isinstance(error, GuardRefusedError):
+            raise LeaseLostError(error.message, cause=error)
+        if isinstance(error, LeaseLostError):
+            raise error
+        raise Halt(Verdict("changed", reason_of(error), error.message))
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether more targets failed than may."""
+        return len(self.errors) > self.plan.max_failures
+
+    @property
+    def halted(self) -> bool:
+        """Whether nothing new may begin. In a rollback the others finish."""
+        if self._fatal is not None or self.steps.stop.reason:
+            return True
+        return self.exceeded and not self.is_rollback
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether no permit can ever come back: all that are away have failed here, and nobody is at work on them."""
+        away = self.capacity.away
+        return len(away) >= self.capacity.limit and away <= set(self.errors)
+
+    def unreached(self) -> dict[str, FraisierError]:
+        """Return the failures that say nothing but that the target was out of reach."""
+        return {
+            name: error for name, error in self.errors.items() if isinstance(error, ProviderConnectionError)
+        }
+
+    def first_error(self) -> str:
+        """Return the first failure in words, and how many more there are."""
+        for name, error in self.errors.items():
+            more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
+            told = self.steps.safe(error)
+            return (told if told.startswith(f"{name}: ") else f"{name}: {told}") + more
+        return ""
+
+    async def say_failed(
+        self, target: PlanTarget, step: str, error: FraisierError, *, bad: bool = False
+    ) -> None:
+        """Record that a target failed; one out of reach is unreachable, which is something else."""
+        about = self.about(target.name)
+        if isinstance(error, ProviderConnectionError):
+            await self.scribe.say(
+                ev.TargetUnreachable(**about, reason=reason_of(error), detail=self.steps.safe(error))
+            )
+            return
+        await self.scribe.say(
+            ev.TargetFailed(
+                **about,
+                step=step,
+                reason=reason_of(error),
+                detail=self.steps.safe(error),
+                release=target.release,
+                bad=bad,
+            )
+        )
+
+    def about(self, target: str = "") -> dict[str, Any]:
+        """Return the envelope of events about the deployment or one of its targets."""
+        plan = self.plan
+        about = {"deployment_id": plan.deployment_id, "fraise": plan.fraise, "environment": plan.environment}
+        return {**about, "target": target} if target else about

@@ -1,0 +1,84 @@
+"""Everything that happens before the first target is changed: preparation everywhere, the barrier, one migration."""
+
+from __future__ import annotations
+
+from fraisier.errors import FraisierError, InterruptedError, ProviderConnectionError
+from fraisier.rollout.cleaning import Cleaner
+from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
+from fraisier.rollout.plan import PREPARE_STEPS, PlanTarget
+from fraisier.rollout.verdict import Halt, Verdict
+
+
+class Preparation:
+    """Prepares all targets of a plan. Whatever fails here, nothing is switched anywhere."""
+
+    def __init__(self, crew: Crew, cleaner: Cleaner) -> None:
+        self._crew = crew
+        self._cleaner = cleaner
+        self._plan = crew.plan
+
+    async def run(self) -> None:
+        """Take the prepare steps everywhere, then the one migration. Raises Halt."""
+        await self._crew.side_by_side(self._plan.changes, self._one, "prepare")
+        await self._barrier()
+        await self._migrate_once()
+
+    async def _one(self, target: PlanTarget) -> None:
+        crew = self._crew
+        step = ""
+        try:
+            for step in PREPARE_STEPS:
+                if step in target.steps and not crew.halted:
+                    await crew.steps.take(target, step)
+        except ENDS_EVERYTHING:
+            raise
+        except FraisierError as error:
+            crew.errors[target.name] = error
+            await crew.say_failed(target, step, error)
+
+    async def _barrier(self) -> None:
+        crew = self._crew
+        if crew.steps.stop.reason and not crew.is_rollback:
+            raise Halt(Verdict("interrupted", "interrupted", f"stopped: {crew.steps.stop.reason}"))
+        if not crew.errors or crew.is_rollback:
+            return
+        unreached = crew.unreached()
+        only_unreached = len(unreached) == len(crew.errors)
+        may_skip = self._plan.settings.rollout.on_unreachable == "skip" and len(unreached) < len(
+            self._plan.changes
+        )
+        if only_unreached and may_skip:
+            crew.skipped |= set(unreached)
+            crew.errors.clear()
+            return
+        await self._cleaner.after_failed_preparation()
+        if only_unreached:
+            raise Halt(Verdict("unreachable", "unreachable", crew.first_error()))
+        raise Halt(Verdict("prepare", "prepare_failed", crew.first_error()))
+
+    async def _migrate_once(self) -> None:
+        """Run a migration of the kind `on: first` on its target, before the first target of all is changed."""
+        crew = self._crew
+        migrate = self._plan.settings.migrate
+        if migrate is None or migrate.on != "first" or crew.is_rollback:
+            return
+        for target in self._plan.changes:
+            if "migrate" not in target.steps or target.name in crew.skipped:
+                continue
+            try:
+                await crew.steps.take(target, "migrate")
+            except InterruptedError as error:
+                raise Halt(Verdict("interrupted", "interrupted", error.message)) from error
+            except ProviderConnectionError as error:
+                await self._give_up(target, error)
+                raise Halt(Verdict("prepare", "unreachable", crew.first_error())) from error
+            except ENDS_EVERYTHING:
+                raise
+            except FraisierError as error:
+                await self._give_up(target, error)
+                raise Halt(Verdict("prepare", "migrate_failed", crew.first_error())) from error
+
+    async def _give_up(self, target: PlanTarget, error: FraisierError) -> None:
+        self._crew.errors[target.name] = error
+        await self._crew.say_failed(target, "migrate", error)
+        await self._cleaner.after_failed_preparation()

@@ -1,0 +1,29 @@
+"""How a walk over a plan ends."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fraisier.errors import FraisierError
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The end of a walk. `kind` is done, partial, prepare (nothing was changed), changed (failed after a change),
+    unreachable or interrupted."""
+
+    kind: str
+    reason: str = ""
+    detail: str = ""
+
+
+class Halt(Exception):
+    """Raised inside the walk when it must not go on; carries the verdict."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.detail)
+        self.verdict = verdict
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the short word for an error: its code in lower case."""
+    return error.code.lower() if isinstance(error, FraisierError) else "internal_error"
