@@ -126,11 +126,12 @@ def _planned(board: Board, head: Head, event: ev.DeploymentPlanned) -> None:
     plan: dict[str, Any] = msgspec.json.decode(event.plan)
     head.version, head.previous_version = event.version, event.previous_version
     head.waves, head.state = len(plan.get("waves", ())), "planned"
-    for target in plan.get("targets", ()):
-        row = board.rows.setdefault((event.fraise, target["name"]), Row(event.fraise, target["name"]))
+    # Targets were looked at in any order; from the plan on they stand in that of their waves.
+    for target in sorted(plan.get("targets", ()), key=lambda target: target.get("wave", 0)):
+        key = (event.fraise, target["name"])
+        row = board.rows.pop(key) if key in board.rows and not board.rows[key].wave else board.rows.get(key)
+        row = board.rows.setdefault(key, row or Row(*key))
         row.wave = target.get("wave", 0)
-        # A rollback plans the same targets again: what became of them before is history.
-        row.outcome, row.step = "", ""
 
 
 def _state(word: str) -> Callable[[Board, Head, Any], None]:
@@ -162,8 +163,13 @@ _HEAD: dict[type[ev.Event], Callable[[Board, Head, Any], None]] = {
 # what events do to a row -----------------------------------------------------------------------------------------------
 
 
+def _started(row: Row, event: ev.TargetStarted, now_s: float) -> None:
+    # A rollback begins at targets that had an outcome already.
+    row.outcome, row.probes = "", ""
+
+
 def _step_started(row: Row, event: ev.StepStarted, now_s: float) -> None:
-    row.step, row.attempt, row.since_s, row.outcome = event.step, event.attempt, now_s, ""
+    row.step, row.attempt, row.since_s = event.step, event.attempt, now_s
 
 
 def _step_ended(row: Row, event: ev.StepSucceeded, now_s: float) -> None:
@@ -203,6 +209,7 @@ def _updated(row: Row, event: ev.TargetUpdated, now_s: float) -> None:
 
 
 _ROW: dict[type[ev.Event], Callable[[Row, Any, float], None]] = {
+    ev.TargetStarted: _started,
     ev.StepStarted: _step_started,
     ev.StepSucceeded: _step_ended,
     ev.StepFailed: _step_failed,

@@ -12,6 +12,8 @@ import asyncclick as click
 from fraisier.cli.context import Call
 from fraisier.cli.params import global_options, globals_of, is_global
 
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
 Job = Callable[[], int]
 """What a parsed command line comes to: call it, and it returns the exit code."""
 
@@ -53,7 +55,13 @@ class Leaf(_Shared):
         params: Sequence[click.Parameter] = (),
         hidden: bool = False,
     ) -> None:
-        super().__init__(name, params=[*params, *global_options()], help=help, hidden=hidden)
+        super().__init__(
+            name,
+            params=[*params, *global_options()],
+            help=help,
+            hidden=hidden,
+            context_settings=dict(_SETTINGS),
+        )
         self.run = run
         self.examples = tuple(examples)
 
@@ -85,7 +93,13 @@ class Tree(_Shared, click.Group):
         params: Sequence[click.Parameter] = (),
         sections: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        super().__init__(name, params=[*params, *global_options()], help=help, no_args_is_help=True)
+        super().__init__(
+            name,
+            params=[*params, *global_options()],
+            help=help,
+            no_args_is_help=True,
+            context_settings=dict(_SETTINGS),
+        )
         self._entries = entries
         self._sections = sections or {"Commands": tuple(entries)}
 

@@ -122,6 +122,11 @@ def short(version: str | None) -> str:
     return version[:12] if is_hex else one_line(version)
 
 
+def count(number: int, noun: str) -> str:
+    """Return `1 target`, `2 targets`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def sparkline(values: Sequence[float]) -> str:
     """Return one bar for each value, the highest for the largest."""
     top = max(values, default=0.0)

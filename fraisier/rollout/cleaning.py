@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fraisier.errors import FraisierError
+from fraisier.errors import FraisierError, GuardRefusedError, LeaseLostError
 from fraisier.journal.fold import Release
-from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
+from fraisier.rollout.crew import Crew
 from fraisier.rollout.plan import PlanTarget
 from fraisier.rollout.retention import kept
 
@@ -54,7 +54,8 @@ class Cleaner:
         )
         try:
             await self._crew.steps.take(target, "cleanup", keep=keep)
-        except ENDS_EVERYTHING:
+        except (LeaseLostError, GuardRefusedError):
             raise
         except FraisierError:
-            return  # its step.failed event is in the journal; the release serves all the same
+            # A failure is in the journal as step.failed, and one that was stopped did not begin. What serves, serves.
+            return

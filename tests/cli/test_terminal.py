@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -175,10 +176,9 @@ def test_a_screen_that_is_too_small_shows_the_busy_targets_first() -> None:
             else ev.StepStarted(**about, target=f"busy-{at}", step="verify")
         )
         board.apply(Record(at + 1, "", 0, event), 1.0)
-    console = Console(width=100, height=20, record=True, file=open(os.devnull, "w"))
-    with console.file:
-        console.print(render(board, 5.0, 20))
-        shown = console.export_text()
+    console = Console(width=100, height=20, record=True, file=io.StringIO())
+    console.print(render(board, 5.0, 20))
+    shown = console.export_text()
     assert all(f"busy-{at}" in shown for at in range(50, 60))
     assert "4.0s" in shown
     assert "10 busy, 50 updated" in shown

@@ -8,7 +8,7 @@ import anyio
 
 from fraisier import reports
 from fraisier.cli.context import Call
-from fraisier.cli.render import Painter, sparkline, table, took
+from fraisier.cli.render import Painter, count, sparkline, table, took
 from fraisier.cli.run.reading import reading
 from fraisier.clock import SystemClock
 
@@ -38,10 +38,10 @@ def stats(call: Call, *, fraise: str, days: int) -> int:
 
 
 def _text(figures: dict[str, Any], durations: list[float], days: int, painter: Painter) -> str:
-    outcomes = ", ".join(f"{count} {painter.state(name)}" for name, count in figures["outcomes"].items())
+    outcomes = ", ".join(f"{number} {painter.state(name)}" for name, number in figures["outcomes"].items())
     lines = [
-        f"{figures['deployments']} deployments in {days} days{': ' + outcomes if outcomes else ''}",
-        f"{figures['rollbacks']} rollbacks; success rate {_percent(figures['success_rate'])}",
+        f"{count(figures['deployments'], 'deployment')} in {count(days, 'day')}{': ' + outcomes if outcomes else ''}",
+        f"{count(figures['rollbacks'], 'rollback')}; success rate {_percent(figures['success_rate'])}",
     ]
     if durations:
         spent = figures["duration_s"]

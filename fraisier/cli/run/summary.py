@@ -22,8 +22,11 @@ def summary(result: DeploymentResult, painter: Painter) -> str:
     ]
     if reason := _because(result):
         lines.append(f"  {reason}")
-    troubled = [target for target in result.targets if target.outcome not in _FINE]
-    lines += [f"  {_last_words(target)}" for target in troubled[:_TARGETS_TOLD] if target.error]
+    # The reason often quotes the first failed target; nobody needs to read that twice.
+    troubled = [
+        t for t in result.targets if t.outcome not in _FINE and t.error and one_line(t.error) not in reason
+    ]
+    lines += [f"  {_last_words(target)}" for target in troubled[:_TARGETS_TOLD]]
     if len(troubled) > _TARGETS_TOLD:
         lines.append(f"  … and {len(troubled) - _TARGETS_TOLD} more targets")
     lines += [f"  next: {command}" for command in next_commands(result)]
@@ -44,7 +47,8 @@ def _because(result: DeploymentResult) -> str:
 
 
 def _last_words(target: TargetResult) -> str:
-    return f"{target.name}: {target.outcome.replace('_', ' ')}: {one_line(target.error or '')}"
+    error = one_line(target.error or "").removeprefix(f"{target.name}: ")
+    return f"{target.name}: {target.outcome.replace('_', ' ')}: {error}"
 
 
 def next_commands(result: DeploymentResult) -> list[str]:
