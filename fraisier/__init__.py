@@ -9,7 +9,9 @@ import importlib
 
 from fraisier._version import __version__
 
-TYPE_CHECKING = False  # as type checkers understand it; importing `typing` would double the time of `fraisier --version`
+TYPE_CHECKING = (
+    False  # as type checkers understand it; importing `typing` would double the time of `fraisier --version`
+)
 if TYPE_CHECKING:
     from typing import Any
 

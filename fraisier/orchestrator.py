@@ -255,7 +255,11 @@ class Orchestrator:
                 f"deployment {state.id} left every target on its version; there is nothing to retry",
                 hint=f"to deploy it again: fraisier deploy {state.fraise} {state.environment} --version {state.version}",
             )
-        return state.fraise, state.environment, {"version": state.version, "limit": left, "retry_of": state.id}
+        return (
+            state.fraise,
+            state.environment,
+            {"version": state.version, "limit": left, "retry_of": state.id},
+        )
 
     async def control(
         self, action: Action, fraise: str, environment: str, *, limit: Sequence[str] = ()

@@ -129,9 +129,11 @@ def _planned(board: Board, head: Head, event: ev.DeploymentPlanned) -> None:
     # Targets were looked at in any order; from the plan on they stand in that of their waves.
     for target in sorted(plan.get("targets", ()), key=lambda target: target.get("wave", 0)):
         key = (event.fraise, target["name"])
-        row = board.rows.pop(key) if key in board.rows and not board.rows[key].wave else board.rows.get(key)
-        row = board.rows.setdefault(key, row or Row(*key))
-        row.wave = target.get("wave", 0)
+        earlier = board.rows.get(key)
+        if earlier is None or not earlier.wave:
+            board.rows.pop(key, None)
+            board.rows[key] = earlier or Row(*key)
+        board.rows[key].wave = target.get("wave", 0)
 
 
 def _state(word: str) -> Callable[[Board, Head, Any], None]:

@@ -10,7 +10,7 @@ PID_FILE = f"{STATE}/service.pid"
 RELEASE_OF = """\
 release_of() {
   # Sets of to the id of the release that the working directory of process $1 lies in; $root is the app. Empty when in none.
-  of=$(readlink "/proc/$1/cwd" 2>/dev/null)
+  of=$(cd -P "/proc/$1/cwd" 2>/dev/null && pwd -P 2>/dev/null) || of=$(readlink "/proc/$1/cwd" 2>/dev/null)
   case $of in "$root"/releases/*) of=${of#"$root"/releases/}; of=${of%%/*}; of=${of% (deleted)} ;; *) of= ;; esac
 }
 """
@@ -96,14 +96,14 @@ stop_all() {
     wait_gone "$1" || { signal_all KILL; forced=yes; wait_gone 5000; } ||
       fail @BUSY@ "the old process does not end: group $group, processes$left"
   fi
-  rm -f -- "$PIDFILE"
+  [ ! -e "$PIDFILE" ] || rm -f -- "$PIDFILE"
 }
 """.replace("@BUSY@", str(EXIT_BUSY))
 
 REPORT = """\
 report() {
   echo "running $1"; echo "pid $pid"; echo "invocation $pid.$start"
-  root=$(pwd -P); release_of "$pid"
+  root=$PWD; release_of "$pid"
   [ -z "$of" ] || echo "running_release $of"
 }
 """

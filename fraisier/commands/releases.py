@@ -1,8 +1,8 @@
 """The layout of releases on a target, as scripts.
 
 `APP/releases/ID` holds one release each, `APP/shared` what outlives them, `APP/.fraisier` our own state, and `APP/current`
-is a link to `releases/ID`. A release is complete when it holds the file MARKER, whose lines are digest and version; until
-then it holds UNFINISHED. It is built at its final path, because tools write that path into what they build.
+is a link to `releases/ID`. A release is complete when its file MARKER has content: lines with digest and version. Until
+then the file is empty. A release is built at its final path, because tools write that path into what they build.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import PurePosixPath
 from fraisier.commands.sh import EXIT_BUSY, EXIT_CONFIG, EXIT_REFUSED, FAIL, quote, words
 
 MARKER = ".fraisier-release"
-UNFINISHED = ".fraisier-staging"
 STATE = ".fraisier"
 TOOLS = (
     "tar",
@@ -84,22 +83,20 @@ def unpack(app: str, release: str, *, digest: str, archive: str, shared: Iterabl
     return f"""\
 {FAIL}
 APP={quote(app)}; ID={quote(release)}
-[ -d "$APP/releases" ] && [ -d "$APP/{STATE}" ] ||
-  mkdir -p -- "$APP/releases" "$APP/shared" "$APP/{STATE}" || fail {EXIT_REFUSED} "cannot make directories in $APP"
-cd -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"
 to=releases/$ID; new=releases/.tmp-$ID
-if [ -f "$to/{MARKER}" ]; then
+[ ! -e "$APP/$new" ] || rm -rf -- "$APP/$new" || fail {EXIT_REFUSED} "cannot remove $new"
+mkdir -p -- "$APP/$new" "$APP/shared" "$APP/{STATE}" || fail {EXIT_REFUSED} "cannot make directories in $APP"
+cd -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"
+if [ -s "$to/{MARKER}" ]; then
   read -r digest <"$to/{MARKER}"
-  [ "$digest" = {quote(digest)} ] && {{ echo complete; exit 0; }}
+  [ "$digest" = {quote(digest)} ] && {{ rmdir -- "$new"; echo complete; exit 0; }}
 fi
 {CURRENT}
 [ "$current" != "$ID" ] || fail {EXIT_REFUSED} "$to is current and not what was staged; it is left alone"
 [ ! -e "$to" ] || rm -rf -- "$to" || fail {EXIT_REFUSED} "cannot remove the unfinished $to"
-[ ! -e "$new" ] || rm -rf -- "$new" || fail {EXIT_REFUSED} "cannot remove $new"
-mkdir -- "$new" || fail {EXIT_REFUSED} "cannot make $new"
 tar -xof {quote(archive)} -C "$new" || {{ rm -rf -- "$new"; fail {EXIT_BUSY} "cannot unpack the release"; }}
-[ ! -e "$new/{MARKER}" ] || rm -rf -- "$new/{MARKER}"
-: >"$new/{UNFINISHED}" || fail {EXIT_REFUSED} "cannot write to $new"
+[ ! -e "$new/{MARKER}" ] && [ ! -L "$new/{MARKER}" ] || rm -rf -- "$new/{MARKER}"
+: >"$new/{MARKER}" || fail {EXIT_REFUSED} "cannot write to $new"
 R=$new
 {links}mv -- "$new" "$to" || fail {EXIT_REFUSED} "cannot rename $new"
 """
@@ -127,7 +124,7 @@ def complete(app: str, release: str, *, digest: str, version: str) -> str:
     """Mark a built release as complete; what is marked is never built again."""
     return f"""\
 {_enter(app)}cd -- {quote("releases/" + release)} || fail {EXIT_REFUSED} "the staged release is gone"
-printf '%s\\n' {quote(digest)} {quote(version)} >{UNFINISHED} && mv -f -- {UNFINISHED} {MARKER} ||
+[ -f {MARKER} ] && printf '%s\\n' {quote(digest)} {quote(version)} >{MARKER} ||
   fail {EXIT_REFUSED} "cannot write to the staged release"
 """
 
@@ -137,7 +134,7 @@ def discard(app: str, release: str) -> str:
     return f"""\
 cd -- {quote(app)} || exit 0
 rm -rf -- {quote("releases/.tmp-" + release)}
-[ ! -f {quote(f"releases/{release}/{UNFINISHED}")} ] || rm -rf -- {quote("releases/" + release)}
+[ -s {quote(f"releases/{release}/{MARKER}")} ] || rm -rf -- {quote("releases/" + release)}
 """
 
 
@@ -145,12 +142,12 @@ def switch(app: str, release: str) -> str:
     """Point `current` at a complete release in one rename. Prints `previous ID` and `current ID`."""
     return f"""\
 {_enter(app)}ID={quote(release)}
-[ -f "releases/$ID/{MARKER}" ] || fail {EXIT_REFUSED} "the release $ID is not there, or not complete"
+[ -s "releases/$ID/{MARKER}" ] || fail {EXIT_REFUSED} "the release $ID is not there, or not complete"
 [ -L current ] || [ ! -e current ] || fail {EXIT_CONFIG} "$APP/current is a directory or file, not a link: move it away first"
 {CURRENT}
 echo "previous $current"
 if [ "$current" != "$ID" ] || [ ! -e current ]; then
-  rm -f -- {STATE}/next
+  [ ! -L {STATE}/next ] || rm -f -- {STATE}/next
   ln -s -- "releases/$ID" {STATE}/next && mv -Tf -- {STATE}/next current || fail {EXIT_REFUSED} "cannot switch $APP/current"
 fi
 echo "current $ID"
@@ -196,7 +193,7 @@ cd releases || exit 0
 for name in * .tmp-*; do
   [ -d "$name" ] && [ ! -L "$name" ] || continue
   case $name in .tmp-*) rm -rf -- "$name" || fail {EXIT_BUSY} "cannot remove releases/$name"; continue ;; esac
-  [ -f "$name/{MARKER}" ] || [ -f "$name/{UNFINISHED}" ] || continue
+  [ -f "$name/{MARKER}" ] || continue
   case $name in {kept}) echo "kept $name"; continue ;; esac
   if [ "$name" = "$current" ] || [ "$name" = "$RUNNING" ]; then echo "kept $name"; continue; fi
   mv -- "$name" ".tmp-gone-$name" && rm -rf -- ".tmp-gone-$name" || fail {EXIT_BUSY} "cannot remove releases/$name"
@@ -214,7 +211,7 @@ if [ -d releases ]; then
   for name in releases/* releases/.tmp-*; do
     case $name in
       releases/.tmp-*) rm -rf -- "$name" ;;
-      *) if [ -f "$name/{MARKER}" ] || [ -f "$name/{UNFINISHED}" ]; then rm -rf -- "$name"; fi ;;
+      *) if [ -f "$name/{MARKER}" ]; then rm -rf -- "$name"; fi ;;
     esac || fail {EXIT_BUSY} "cannot remove $name"
   done
   rmdir releases 2>/dev/null

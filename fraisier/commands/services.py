@@ -21,7 +21,7 @@ LOG_KB_MAX = 20480
 def look(app: str, mark: str) -> str:
     """Print `running yes|no`, `pid`, `invocation`, `running_release` of the service process, as far as they are known."""
     return f"""\
-{setting(app, mark)}{FUNCTIONS}{REPORT}cd -- "$APP" 2>/dev/null || {{ echo 'running no'; exit 0; }}
+{setting(app, mark)}{FUNCTIONS}{REPORT}cd -P -- "$APP" 2>/dev/null || {{ echo 'running no'; exit 0; }}
 read_pid; boot_id
 if is_up; then report yes; exit 0; fi
 echo 'running no'
@@ -62,7 +62,7 @@ def start(
     return f"""\
 {FAIL}
 {setting(app, mark)}RELEASE={quote(release)}; BY={quote(deployment or "-")}
-{FUNCTIONS}{STOP_ALL}{REPORT}cd -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"
+{FUNCTIONS}{STOP_ALL}{REPORT}cd -P -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"
 [ -d current/. ] || fail {EXIT_REFUSED} "$APP/current names no release: deploy first"
 {_accept(retry)}stop_all {timeout_ms}
 [ -z "$stopped" ] || echo "stopped $stopped"

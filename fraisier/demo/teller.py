@@ -58,7 +58,7 @@ class Teller:
         self._write("     " + self._paint(line, style))
 
     def event(self, record: Record) -> None:
-        """Show an event, if it belongs to the story, on one line."""
+        """Show an event, if it belongs to the story."""
         event = record.event
         style = TOLD.get(event.__class__)
         line = format_line(record) if style is not None and not self._aside(event) else None
@@ -66,7 +66,12 @@ class Teller:
             return
         place = f"{event.fraise}/{event.environment}"
         line = line.replace(f" {place}: ", " ", 1).replace(f" {place} ", " ", 1)
-        self.show("| " + textwrap.shorten(line, WIDTH, placeholder=" ..."), style or "")
+        if not isinstance(event, ev.HealthFailed):
+            line = line.partition("; ")[
+                0
+            ]  # what follows repeats the verdict on health, which is told in full
+        for number, part in enumerate(textwrap.wrap(line, WIDTH - 7, break_on_hyphens=False)):
+            self.show(f"| {'' if number == 0 else '    '}{part}", style or "")
 
     def _aside(self, event: ev.Event) -> bool:
         """Say whether an event only repeats what the story tells already."""

@@ -54,7 +54,6 @@ class HostProvider:
             resolver=services.resolver,
             environ=services.environ,
             clock=services.clock,
-            base_dir=Path(getattr(services.resolver, "base_dir", None) or Path.cwd()),
         )
         self._transports: dict[str, Transport] = {}
         self._opening = anyio.Lock()
@@ -167,8 +166,9 @@ class HostProvider:
     async def aclose(self) -> None:
         """Close every connection, and bound the cache."""
         transports, self._transports = self._transports, {}
-        for transport in transports.values():
-            await transport.aclose()
+        async with anyio.create_task_group() as group:
+            for name, transport in transports.items():
+                group.start_soon(transport.aclose, name=f"close:{name}")
         await self._sources.prune()
 
     # evidence beyond the port
@@ -235,17 +235,19 @@ class HostProvider:
         archive = await self._bring(call, place, artifact)
         evidence = {"digest": artifact.digest, "release_path": place.release_path}
         try:
-            script = releases.unpack(
+            unpack = releases.unpack(
                 place.app, place.release, digest=artifact.digest, archive=archive, shared=place.shared
             )
-            if (await site.script(script, what="stage")).startswith("complete"):
-                return {**evidence, "unchanged": True}
-            if call.context.settings.build_on == "target":
-                await self._build(call, site)
-            await site.script(
-                releases.complete(place.app, place.release, digest=artifact.digest, version=place.version),
-                what="stage",
+            complete = releases.complete(
+                place.app, place.release, digest=artifact.digest, version=place.version
             )
+            builds = call.context.settings.build_on == "target" and bool(call.context.settings.build)
+            found = await site.script(unpack if builds else unpack + complete, what="stage")
+            if found.startswith("complete"):
+                return {**evidence, "unchanged": True}
+            if builds:
+                await self._build(call, site)
+                await site.script(complete, what="stage")
         except BaseException:
             # The failure, or the cancellation, is what counts; what cannot be removed now goes with the next cleanup.
             with suppress(FraisierError), anyio.CancelScope(shield=True), anyio.move_on_after(_DISCARD_S):

@@ -132,7 +132,7 @@ class Lane:
                     open_ends.discard(fd)
 
     async def aclose(self, *, grace_s: float) -> None:
-        """End the shell, and what it still runs. Bounded and shielded."""
+        """End the shell, with a script that still runs in it. Bounded and shielded."""
         self.usable = False
         self._stdin.close()
         with anyio.CancelScope(shield=True):

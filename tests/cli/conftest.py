@@ -119,7 +119,7 @@ class Project:
                 "interval": "50ms",
                 "timeout": "2s",
                 "rise": 1,
-                "deadline": "2s",
+                "deadline": "1s",
             },
             "rollout": {"max_unavailable": 1},
             "recovery": {"retry": {"base_delay": "10ms"}},

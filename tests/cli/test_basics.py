@@ -97,14 +97,19 @@ def test_no_arguments_show_the_help(tmp_path: Path) -> None:
 def test_what_does_not_exist_exits_with_2_and_names_the_nearest(
     project: Project, words: list[str], told: str
 ) -> None:
-    as_text = project.run(*words, code=2)
-    assert told in as_text.stderr
-    assert "try: " in as_text.stderr
-    assert as_text.stdout == ""
     as_json = project.json(*words, code=2)
     assert set(as_json) == {"error"}
     assert set(as_json["error"]) == {"code", "message", "hint", "context"}
     assert told in as_json["error"]["message"]
+    assert as_json["error"]["hint"]
+
+
+@pytest.mark.parametrize("words", [["depoy"], ["deploy", "shpo", "staging"]])
+def test_an_error_without_json_is_on_stderr_with_what_to_try(project: Project, words: list[str]) -> None:
+    done = project.run(*words, code=2)
+    assert "did you mean" in done.stderr
+    assert "\n  try: " in done.stderr
+    assert done.stdout == ""
 
 
 def test_global_options_may_stand_before_and_after_the_command(project: Project) -> None:

@@ -175,9 +175,3 @@ def test_plan_says_that_there_is_nothing_to_do(deployed: Project) -> None:
     assert (found["changes"], found["waves"]) == (False, [])
     assert {target["action"] for target in found["targets"]} == {"unchanged"}
     assert "nothing to do" in deployed.run("plan", "shop", "staging").stdout
-
-
-def test_color_is_only_for_terminals(deployed: Project) -> None:
-    for words in (["status"], ["history"], ["health"], ["stats"], ["show", latest(deployed)]):
-        done = deployed.run(*words)
-        assert "\x1b" not in done.stdout + done.stderr

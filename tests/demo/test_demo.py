@@ -156,6 +156,17 @@ def test_ctrl_c_leaves_nothing(place: Path, chapter: str) -> None:
 
 
 @pytest.mark.once
+def test_a_reader_who_goes_away_ends_it_cleanly(place: Path) -> None:
+    """`fraisier demo | head -1` ends soon, and nothing is left."""
+    line = f"{shlex.join(DEMO)} demo | head -1"
+    done = subprocess.run(
+        ["sh", "-c", line], env=environment(place), cwd=place, capture_output=True, text=True, timeout=60
+    )
+    assert "Traceback" not in done.stderr
+    assert_nothing_left(place)
+
+
+@pytest.mark.once
 def test_without_git_it_says_so(place: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A missing git is told with what to do about it, and nothing is left."""
     empty = tmp_path_factory.mktemp("no-programs")

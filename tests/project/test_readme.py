@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.project.test_project import ROOT, blocks
 
 from fraisier.demo.stage import free_ports
+from tests.project.test_project import ROOT, blocks
 
 README = ROOT / "README.md"
 
@@ -78,15 +79,14 @@ class Walk:
 @pytest.fixture
 def walk(tmp_path: Path) -> Iterator[Walk]:
     """A walk through the tutorial; the services are removed at its end, whatever happened."""
-    import random
-
     walk = Walk(tmp_path, free_ports(2, random.Random()))
     yield walk
     walk.type("fraisier stop site staging --yes")
 
 
 def write_configuration(walk: Walk) -> None:
-    text = walk.here(blocks(README, "yaml")[0])
+    store = f'store: {{url: "{walk.environ["FRAISIER_STORE"]}"}}\n'
+    text = store + walk.here(blocks(README, "yaml")[0])
     (walk.directory / "fraises.yaml").write_text(text, encoding="utf-8")
 
 
@@ -115,7 +115,7 @@ def test_the_embedding_example_deploys(walk: Walk) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "docs" / "examples" / "embed.py"), "fraises.yaml", "site", "staging"],
         cwd=walk.directory,
-        env={**walk.environ, "XDG_STATE_HOME": str(walk.place / "state")},
+        env=walk.environ,
         capture_output=True,
         text=True,
         timeout=90,

@@ -26,7 +26,8 @@ import http.server, os, sys
 class H(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = open("version.txt").read().encode()
-        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers(); self.wfile.write(body)
+        self.send_response(200); self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
     def log_message(self, *a): pass
 print("serving", os.environ["PORT"], flush=True)
 http.server.HTTPServer.allow_reuse_address = True
@@ -37,7 +38,9 @@ http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), H).serve_forever(
 def git(repo: Path, *args: str) -> str:
     env = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_AUTHOR_DATE": "2020-01-01T00:00:00Z"}
     who = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
-    return subprocess.run(["git", *who, *args], cwd=repo, env=env, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", *who, *args], cwd=repo, env=env, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def make_repo(path: Path) -> Path:
@@ -68,7 +71,9 @@ def marked_processes(place: str) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             state = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-            told = place.encode() in (entry / "environ").read_bytes() or str((entry / "cwd").readlink()).startswith(place)
+            told = place.encode() in (entry / "environ").read_bytes() or str(
+                (entry / "cwd").readlink()
+            ).startswith(place)
             if state not in "ZX" and told and int(entry.name) != os.getpid():
                 found.append(int(entry.name))
     return found
@@ -105,19 +110,26 @@ class Kit:
     def app(self, target: str = "t1") -> Path:
         return self.root / "srv" / target
 
-    async def call(self, provider: LocalProvider, context: TargetContext, step: str, release: str, **more: Any) -> dict[str, Any]:
+    async def call(
+        self, provider: LocalProvider, context: TargetContext, step: str, release: str, **more: Any
+    ) -> dict[str, Any]:
         more.setdefault("deployment_id", f"dep-{release}")
         more.setdefault("on_output", lambda stream, line: self.output.append(line))
         return await provider.perform(StepCall(context=context, step=step, release=release, **more))
 
-    async def deploy(self, provider: LocalProvider, context: TargetContext, release: str, ref: str = "") -> dict[str, Any]:
+    async def deploy(
+        self, provider: LocalProvider, context: TargetContext, release: str, ref: str = ""
+    ) -> dict[str, Any]:
         """Take every step up to the restart and return all evidence by step."""
         artifact = await provider.resolve(context.settings, ref)
         steps = ["preflight", "fetch", "stage", "switch"]
         if context.settings.service is not None:
             steps.append("restart")
         return {
-            step: await self.call(provider, context, step, release, artifact=artifact, version=artifact.version) for step in steps
+            step: await self.call(
+                provider, context, step, release, artifact=artifact, version=artifact.version
+            )
+            for step in steps
         }
 
     async def close(self) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
 
 import anyio
 import pytest
-from tests.providers.host_kit import Kit, ask, commit, free_port, is_running, server, until
 
 from fraisier.config.schema import Service
 from fraisier.errors import ProviderError
+from tests.providers.host_kit import Kit, ask, commit, free_port, is_running, server, until
 
 
 async def test_a_version_is_brought_and_serves(kit: Kit) -> None:
@@ -41,7 +42,9 @@ async def test_a_second_version_replaces_the_process(kit: Kit) -> None:
     new = await kit.deploy(provider, context, "r2")
     assert await ask(port) == "v2"
     assert not is_running(old["restart"]["pid"])
-    assert new["restart"]["previous_invocation"] == old["restart"]["invocation"] != new["restart"]["invocation"]
+    assert (
+        new["restart"]["previous_invocation"] == old["restart"]["invocation"] != new["restart"]["invocation"]
+    )
     assert new["switch"]["previous"] == "r1"
     assert (await provider.inspect(context)).running_release == "r2"
 
@@ -49,13 +52,13 @@ async def test_a_second_version_replaces_the_process(kit: Kit) -> None:
 async def test_the_environment_of_a_service(kit: Kit) -> None:
     """A service sees its variables, secrets and facts; secrets are in no argv and not in the pid file."""
     service = Service(process="sh -c 'env >seen.env; exec sleep 1000' \"${SECRET}\"")
-    env = {"A": "it's \"quoted\"\nünï", "PATH": kit.environ["PATH"], "MARK": "mine", "TOKEN": "${SECRET}"}
+    env = {"A": 'it\'s "quoted"\nünï', "PATH": kit.environ["PATH"], "MARK": "mine", "TOKEN": "${SECRET}"}
     provider, context = kit.provider(), kit.context(service=service, env=env)
     evidence = await kit.deploy(provider, context, "r1")
     seen = kit.app() / "releases/r1/seen.env"
     await until(lambda: seen.exists() and "FRAISIER_TARGET=t1" in seen.read_text())
     text = seen.read_text()
-    assert "A=it's \"quoted\"\nünï\n" in text and "MARK=mine\n" in text and "TOKEN=s3cr3t-value\n" in text
+    assert 'A=it\'s "quoted"\nünï\n' in text and "MARK=mine\n" in text and "TOKEN=s3cr3t-value\n" in text
     assert "FRAISIER_DEPLOYMENT_ID=dep-r1\n" in text
     assert f"FRAISIER_RELEASE_PATH={kit.app()}/releases/r1\n" in text
     assert "s3cr3t" not in (kit.app() / ".fraisier/service.pid").read_text()
@@ -66,7 +69,9 @@ async def test_the_environment_of_a_service(kit: Kit) -> None:
 
 async def test_children_of_the_service_end_with_it(kit: Kit) -> None:
     """Children in the group, and those that left it by setsid, are ended by a stop."""
-    service = Service(process="sh -c 'sleep 1000 & echo $! >a; setsid sleep 1001 & echo $! >b; wait'", stop_timeout_s=2)
+    service = Service(
+        process="sh -c 'sleep 1000 & echo $! >a; setsid sleep 1001 & echo $! >b; wait'", stop_timeout_s=2
+    )
     provider, context = kit.provider(), kit.context(service=service)
     await kit.deploy(provider, context, "r1")
     files = [kit.app() / "releases/r1" / name for name in "ab"]
@@ -80,7 +85,9 @@ async def test_children_of_the_service_end_with_it(kit: Kit) -> None:
 
 async def test_a_service_that_ignores_term_is_killed(kit: Kit) -> None:
     """A process that ignores TERM is killed after stop_timeout, and the evidence says so."""
-    service = Service(process="sh -c 'trap \"\" TERM; echo ready >ready; while :; do sleep 1; done'", stop_timeout_s=0.2)
+    service = Service(
+        process="sh -c 'trap \"\" TERM; echo ready >ready; while :; do sleep 1; done'", stop_timeout_s=0.2
+    )
     provider, context = kit.provider(), kit.context(service=service)
     first = await kit.deploy(provider, context, "r1")
     await until(lambda: (kit.app() / "releases/r1/ready").exists())
@@ -213,7 +220,9 @@ async def test_control_starts_stops_restarts_and_removes(kit: Kit) -> None:
 
 async def test_logs_are_read_and_followed(kit: Kit) -> None:
     """The last lines come first, then each new one, and closing leaves nothing running."""
-    service = Service(process="sh -c 'echo one; echo two; while [ ! -e go ]; do sleep 0.05; done; echo three; exec sleep 1000'")
+    service = Service(
+        process="sh -c 'echo one; echo two; while [ ! -e go ]; do sleep 0.05; done; echo three; exec sleep 1000'"
+    )
     provider, context = kit.provider(), kit.context(service=service)
     await kit.deploy(provider, context, "r1")
     log = kit.app() / ".fraisier/service.log"
@@ -245,3 +254,27 @@ async def test_a_dead_main_process_with_living_children_is_restarted_cleanly(kit
     assert is_running(child) and (await provider.inspect(context)).running is False
     await kit.call(provider, context, "restart", "r1")
     assert not is_running(child)
+
+
+@pytest.mark.skipif(not shutil.which("busybox"), reason="busybox is missing: apt-get install busybox-static")
+async def test_a_target_with_nothing_but_busybox(kit: Kit) -> None:
+    """Every script works with busybox as the shell and for every tool."""
+    tools = kit.root / "busybox"
+    tools.mkdir()
+    busybox = shutil.which("busybox")
+    assert busybox is not None
+    for name in subprocess.run(
+        [busybox, "--list"], check=True, capture_output=True, text=True
+    ).stdout.split():
+        (tools / name).symlink_to(busybox)
+    (tools / "git").symlink_to(shutil.which("git") or "git")
+    kit.environ["PATH"] = str(tools)
+    port = free_port()
+    provider, context = kit.provider(), kit.context(**server(port), shared=("data/", ".env"))
+    first = await kit.deploy(provider, context, "r1")
+    assert await ask(port) == "v1"
+    await kit.deploy(provider, context, "r2")
+    assert not is_running(first["restart"]["pid"]) and await ask(port) == "v1"
+    assert await provider.serves_old_release(context, port, "r2") == ""
+    assert (await kit.call(provider, context, "cleanup", "r2"))["removed"] == ["r1"]
+    assert (await provider.control("remove", context))["removed"] is True

@@ -30,7 +30,7 @@ def test_listing_providers_loads_none() -> None:
     """The registry alone imports neither a provider nor a transport."""
     script = (
         "import sys, fraisier.providers.registry\n"
-        "bad = [m for m in sys.modules if m.startswith(('fraisier.providers.host', 'fraisier.transports.local', 'aiohttp'))]\n"
+        "bad = [m for m in sys.modules if m.startswith(('fraisier.providers.h', 'fraisier.transports.l', 'aiohttp'))]\n"
         "sys.exit(str(bad) if bad else 0)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

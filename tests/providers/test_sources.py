@@ -18,7 +18,12 @@ import pytest
 from aiohttp import web
 
 from fraisier.config.schema import Environment, Source
-from fraisier.errors import FraisierError, GitProviderError, ProviderConfigurationError, ProviderConnectionError
+from fraisier.errors import (
+    FraisierError,
+    GitProviderError,
+    ProviderConfigurationError,
+    ProviderConnectionError,
+)
 from fraisier.providers.sources.cache import KEEP, Cache
 from fraisier.providers.sources.remote import parse_remote
 from tests.providers.host_kit import Kit, commit, git
@@ -83,7 +88,9 @@ async def test_what_does_not_exist_is_told_with_a_suggestion(kit: Kit) -> None:
         await provider.resolve(settings(Source(git=str(kit.root / "nothing"))), "")
 
 
-@pytest.mark.parametrize("ref", ["--upload-pack=touch x", "-x", "a..b", "main~1", "main^", "a b", "x@{1}", "@", "a:b", "../x"])
+@pytest.mark.parametrize(
+    "ref", ["--upload-pack=touch x", "-x", "a..b", "main~1", "main^", "a b", "x@{1}", "@", "a:b", "../x"]
+)
 async def test_options_and_expressions_are_no_refs(kit: Kit, ref: str) -> None:
     """A ref is a name; whatever git could read as an option or an expression is refused."""
     with pytest.raises(GitProviderError, match="cannot be a branch"):
@@ -119,7 +126,9 @@ async def test_git_is_not_disturbed_by_the_callers_repository(kit: Kit) -> None:
     assert (await kit.provider().resolve(settings(Source(git=str(kit.repo))), "")).version
 
 
-async def test_credentials_reach_the_server_and_no_message(kit: Kit, unused_tcp_port_factory: Callable[[], int]) -> None:
+async def test_credentials_reach_the_server_and_no_message(
+    kit: Kit, unused_tcp_port_factory: Callable[[], int]
+) -> None:
     """User and password of a URL travel in a header; no argv, cache name or error shows them."""
     seen: list[str] = []
     shown: list[str] = []
@@ -158,18 +167,18 @@ async def test_a_server_out_of_reach_is_a_connection_error(kit: Kit, unused_tcp_
 def test_addresses_that_are_none(address: str) -> None:
     """What is no address of a repository is refused without showing it."""
     with pytest.raises(ProviderConfigurationError):
-        parse_remote(address, Path("/"))
+        parse_remote(address)
 
 
 def test_what_an_address_shows() -> None:
-    """Passwords leave the URL for a header; a user of ssh stays; paths are taken from beside the configuration."""
-    remote = parse_remote("https://u%40x:p%2Fw@[::1]:8443/a.git", Path("/conf"))
+    """Passwords leave the URL for a header; a user of ssh stays."""
+    remote = parse_remote("https://u%40x:p%2Fw@[::1]:8443/a.git")
     assert remote.url == "https://[::1]:8443/a.git"
     assert remote.authorization == "Basic " + base64.b64encode(b"u@x:p/w").decode()
     assert remote.masked("for p%2Fw and p/w") == "for *** and ***"
-    assert parse_remote("ssh://git@h/x", Path("/")).url == "ssh://git@h/x"
-    assert parse_remote("git@h:x/y.git", Path("/")).url == "git@h:x/y.git"
-    assert parse_remote("repo", Path("/conf")).url == "/conf/repo"
+    assert parse_remote("ssh://git@h/x").url == "ssh://git@h/x"
+    assert parse_remote("git@h:x/y.git").url == "git@h:x/y.git"
+    assert parse_remote("/conf/repo").is_local and parse_remote("file:///conf/repo").is_local
 
 
 class serve:  # noqa: N801 - reads as a verb
@@ -210,17 +219,24 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
 async def test_archives_are_verified_and_normalised(kit: Kit) -> None:
     """A tar.gz and a zip become plain tars without owners, set-uid bits and times; the digest is the archive's."""
     digest = make_tar(kit.root / "a.tar.gz", {"./bin/run": b"x"}, (link("lib", "bin/run"),))
-    artifact = await kit.provider().resolve(settings(Source(archive="a.tar.gz", sha256=digest)), "v7")
+    artifact = await kit.provider().resolve(
+        settings(Source(archive=str(kit.root / "a.tar.gz"), sha256=digest)), "v7"
+    )
     assert (artifact.version, artifact.digest, artifact.kind) == ("v7", digest, "archive")
     with tarfile.open(artifact.file) as tar:
         members = {member.name: member for member in tar}
-    assert set(members) == {"bin/run", "lib"} and (members["bin/run"].mode, members["bin/run"].mtime) == (0o755, 0)
+    assert set(members) == {"bin/run", "lib"} and (members["bin/run"].mode, members["bin/run"].mtime) == (
+        0o755,
+        0,
+    )
     with zipfile.ZipFile(kit.root / "a.zip", "w") as archive:
         archive.writestr("top/file", "data")
     zipped = await kit.provider().resolve(settings(Source(archive=str(kit.root / "a.zip"))), "")
     assert names(zipped.file) == ["top/file"] and zipped.version == zipped.digest[:12]
-    with pytest.raises(ProviderConfigurationError, match="is not what source.sha256 says"):
-        await kit.provider().resolve(settings(Source(archive="a.tar.gz", sha256="0" * 64)), "")
+    with pytest.raises(ProviderConfigurationError, match=r"is not what source\.sha256 says"):
+        await kit.provider().resolve(
+            settings(Source(archive=str(kit.root / "a.tar.gz"), sha256="0" * 64)), ""
+        )
 
 
 @pytest.mark.parametrize(
@@ -239,8 +255,8 @@ async def test_archives_are_verified_and_normalised(kit: Kit) -> None:
 async def test_archives_cannot_leave_the_release(kit: Kit, member: tarfile.TarInfo) -> None:
     """Members that lead outside, and devices, are refused, and nothing stays in the cache."""
     make_tar(kit.root / "bad.tar", {"ok": b"x"}, (member,))
-    with pytest.raises(ProviderConfigurationError, match=r"bad\.tar"):
-        await kit.provider().resolve(settings(Source(archive="bad.tar")), "")
+    with pytest.raises(ProviderConfigurationError, match=r"outside of the release|is a device"):
+        await kit.provider().resolve(settings(Source(archive=str(kit.root / "bad.tar"))), "")
     assert [path for path in (kit.root / "cache/artifacts").rglob("*") if path.is_file()] == []
 
 
@@ -251,7 +267,11 @@ async def test_downloads(kit: Kit, unused_tcp_port: int) -> None:
 
     async def give(request: web.Request) -> web.StreamResponse:
         asked.append(request.path)
-        return web.FileResponse(kit.root / "a.tar.gz") if request.path == "/a.tar.gz" else web.Response(status=404)
+        return (
+            web.FileResponse(kit.root / "a.tar.gz")
+            if request.path == "/a.tar.gz"
+            else web.Response(status=404)
+        )
 
     async with serve(give, unused_tcp_port) as address:
         for _ in range(2):

@@ -10,7 +10,7 @@ from typing import Literal
 from fraisier.cli.context import Call
 from fraisier.config.schema import Config
 from fraisier.ids import Ids
-from fraisier.logging import setup_structured_logging
+from fraisier.logging import ConsoleFormatter, setup_structured_logging
 from fraisier.orchestrator import Orchestrator, local_actor
 from fraisier.redaction import Redactor
 
@@ -33,15 +33,20 @@ async def opened(
 
 
 def set_up_logging(call: Call, config: Config, redactor: Redactor) -> None:
-    """Log to stderr as the options say. Without -v or --log-format events are shown by the command itself, not logged."""
+    """Log to stderr as the options say. Without -v or --log-format events are shown by the command itself, and only
+    warnings of what is below it are logged."""
     options = call.options
-    asked = bool(options.verbose or options.log_format)
-    level = {0: config.logging.level, 1: "info"}.get(options.verbose, "debug") if asked else "warning"
-    form: Literal["console", "json"] = (
-        "json" if (options.log_format or config.logging.format) == "json" else "console"
-    )
-    setup_structured_logging(level, form, redactor=redactor)
-    logging.getLogger(_EVENTS_LOGGER).disabled = not asked
     # What these say at debug level tells nothing about a deployment.
     for noisy in ("asyncio", "aiosqlite"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    if not (options.verbose or options.log_format):
+        logging.getLogger(_EVENTS_LOGGER).disabled = True
+        # The same look without structlog, which takes longer to load than most commands run.
+        handler = logging.StreamHandler(call.stderr)
+        handler.setFormatter(ConsoleFormatter(redactor))
+        logging.basicConfig(level=logging.WARNING, handlers=[handler])
+        return
+    level = {0: config.logging.level, 1: "info"}.get(options.verbose, "debug")
+    chosen = options.log_format or config.logging.format
+    form: Literal["console", "json"] = "json" if chosen == "json" else "console"
+    setup_structured_logging(level, form, stream=call.stderr, redactor=redactor)

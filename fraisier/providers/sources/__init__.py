@@ -26,13 +26,12 @@ class Sources:
     """The sources of one deployment: each repository is fetched once, each build done once."""
 
     def __init__(
-        self, *, cache_dir: str, resolver: Resolver, environ: Mapping[str, str], clock: Clock, base_dir: Path
+        self, *, cache_dir: str, resolver: Resolver, environ: Mapping[str, str], clock: Clock
     ) -> None:
         self._cache = Cache(cache_dir)
         self._resolver = resolver
         self._environ = environ
         self._clock = clock
-        self._base_dir = base_dir
         self._git: dict[str, GitSource] = {}
         self._in_use: set[Path] = set()
         self._builder = Builder(self._cache, resolver, environ)
@@ -52,10 +51,10 @@ class Sources:
             )
         elif source.archive:
             address = self._text(source.archive, "source.archive")
-            artifact = await ArchiveSource(address, source.sha256, self._cache, self._base_dir).resolve(ref)
+            artifact = await ArchiveSource(address, source.sha256, self._cache).resolve(ref)
         elif source.path:
             path = self._text(source.path, "source.path")
-            artifact = await DirectorySource(path, self._cache, self._base_dir).resolve(ref)
+            artifact = await DirectorySource(path, self._cache).resolve(ref)
         else:
             raise ProviderConfigurationError("source needs one of git, archive and path")
         self._use(artifact)
@@ -93,7 +92,7 @@ class Sources:
 
     def _repository(self, address: str) -> GitSource:
         if address not in self._git:
-            self._git[address] = GitSource(parse_remote(address, self._base_dir), self._cache, self._environ)
+            self._git[address] = GitSource(parse_remote(address), self._cache, self._environ)
         return self._git[address]
 
     def _text(self, template: str, where: str) -> str:

@@ -19,11 +19,10 @@ _SHORT = 12
 class ArchiveSource:
     """One archive. `address` is a path or an http(s) URL (resolved), `sha256` what its content must be."""
 
-    def __init__(self, address: str, sha256: str, cache: Cache, base_dir: Path) -> None:
+    def __init__(self, address: str, sha256: str, cache: Cache) -> None:
         self._address = address
         self._sha256 = sha256.strip().lower()
         self._cache = cache
-        self._base_dir = base_dir
         self._shown = mask_url(address)
         if self._is_url and not self._sha256:
             raise ProviderConfigurationError("source.sha256 is needed with the URL of an archive")
@@ -79,4 +78,4 @@ class ArchiveSource:
         )
 
     def _path(self) -> Path:
-        return self._base_dir / Path(self._address.removeprefix("file://")).expanduser()
+        return Path(self._address.removeprefix("file://")).expanduser().absolute()

@@ -17,8 +17,8 @@ _SHORT = 12
 class DirectorySource:
     """One directory; each content of it is a version."""
 
-    def __init__(self, path: str, cache: Cache, base_dir: Path) -> None:
-        self._path = base_dir / Path(path).expanduser()
+    def __init__(self, path: str, cache: Cache) -> None:
+        self._path = Path(path).expanduser().absolute()
         self._cache = cache
 
     async def resolve(self, ref: str) -> Artifact:

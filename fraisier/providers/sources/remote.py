@@ -81,8 +81,8 @@ class Remote(msgspec.Struct, frozen=True):
         return text
 
 
-def parse_remote(address: str, base_dir: Path) -> Remote:
-    """Return what an address (resolved) means; a relative path is one beside the configuration.
+def parse_remote(address: str) -> Remote:
+    """Return what an address (resolved) means.
 
     Raises ProviderConfigurationError.
     """
@@ -95,7 +95,7 @@ def parse_remote(address: str, base_dir: Path) -> Remote:
                     "git_repo: remote helpers (`ext::` and the like) are not allowed"
                 )
             return Remote(address)
-        return Remote(str(base_dir / Path(address).expanduser()), is_local=True)
+        return Remote(str(Path(address).expanduser().absolute()), is_local=True)
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port
