@@ -43,8 +43,8 @@ def locate(version: str) -> Path | None:
     found = shutil.which(f"python{version}")
     if found and works(found, version):
         return Path(found)
-    for root in (os.environ.get("PYENV_ROOT", ""), str(Path.home() / ".pyenv")):
-        for folder in sorted(Path(root or ".", "versions").glob(f"{version}.*"), reverse=True):
+    for root in filter(None, (os.environ.get("PYENV_ROOT"), str(Path.home() / ".pyenv"))):
+        for folder in sorted(Path(root, "versions").glob(f"{version}.*"), reverse=True):
             if works(folder / "bin" / f"python{version}", version):
                 return folder / "bin" / f"python{version}"
     return None
@@ -89,13 +89,12 @@ def check_style(session: nox.Session) -> None:
 def check_types(session: nox.Session) -> None:
     """Run mypy: strictly over the package, leniently over the scripts round it."""
     session.run("mypy")
-    scripts = ["noxfile.py", *(str(path) for path in sorted((ROOT / "benchmarks").glob("*.py")))]
-    for (
-        script
-    ) in scripts:  # one by one: scripts of the same name or without a package do not disturb each other
-        session.run(
-            "mypy", "--config-file=", "--check-untyped-defs", "--ignore-missing-imports", script, silent=True
-        )
+    scripts = [
+        "noxfile.py",
+        *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "benchmarks").glob("*.py"))),
+    ]
+    for script in scripts:  # one by one: scripts without a package do not disturb each other
+        session.run("mypy", *LENIENT, script)
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ _DISCARD_S = 15.0
 _SPARE_KB = 10 * 1024
 
 
-class HostProvider:
+class HostProvider(ABC):
     """Brings releases to hosts. Subclasses say how a host is reached; nothing here touches a target but its transport.
 
     `perform` knows the steps below; verify, bake and admission are not a provider's.
@@ -60,8 +61,9 @@ class HostProvider:
 
     # what subclasses say
 
+    @abstractmethod
     async def _open(self, context: TargetContext) -> Transport:
-        raise NotImplementedError
+        """Open a transport to the target."""
 
     async def _bring(self, call: StepCall, place: Place, artifact: Artifact) -> str:
         """Bring the artifact to the target and return its path there."""

@@ -12,6 +12,7 @@ import pytest
 from tests.acceptance.kit import Project, outcomes, run_all, steps_of
 
 Make = Callable[..., Project]
+pytestmark = pytest.mark.once
 
 
 @pytest.mark.timeout(240)

@@ -69,6 +69,7 @@ class Project:
             "COLUMNS": "200",
             "GIT_CONFIG_NOSYSTEM": "1",
         }
+        self._started: list[subprocess.Popen[str]] = []
         self._make_repository()
         self.write_config()
 
@@ -167,19 +168,27 @@ class Project:
         """Run a command with --json and return its lines."""
         return [json.loads(line) for line in self.run(*arguments, "--json", code=code).stdout.splitlines()]
 
-    def start(self, *arguments: str, **more: Any) -> subprocess.Popen[str]:
-        """Start a command whose output is read while it runs."""
-        settings: dict[str, Any] = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.PIPE,
-        }
-        return subprocess.Popen(
-            self.command(*arguments), cwd=self.root, env=self.environ, text=True, **(settings | more)
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command whose output is read while it runs; it ends with the project at the latest."""
+        process = subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.root,
+            env=self.environ,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
+        self._started.append(process)
+        return process
 
     def close(self) -> None:
-        """End every service process that was left behind: those whose working directory is below our root."""
+        """End the commands that still run, and every service left behind: whose working directory is below our root."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            with process:  # closes the pipes and waits
+                pass
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
@@ -195,6 +204,14 @@ class Project:
 def project(tmp_path: Path) -> Iterator[Project]:
     """A project of its own for one test."""
     made = Project(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project for tests that change nothing of it."""
+    made = Project(tmp_path_factory.mktemp("untouched"))
     yield made
     made.close()
 

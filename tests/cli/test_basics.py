@@ -52,16 +52,16 @@ def test_version_loads_none_of_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words", [["--help"], ["list"], ["validate"], ["completion", "bash"], ["deploy", "--help"]]
 )
-def test_quick_commands_start_no_event_loop_and_load_no_asyncio(project: Project, words: list[str]) -> None:
+def test_quick_commands_start_no_event_loop_and_load_no_asyncio(untouched: Project, words: list[str]) -> None:
     script = (
-        f"import sys; sys.argv = ['fraisier', '-c', {str(project.config)!r}, *{words!r}]\n"
+        f"import sys; sys.argv = ['fraisier', '-c', {str(untouched.config)!r}, *{words!r}]\n"
         "from fraisier.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print('asyncio' in sys.modules, 'anyio' in sys.modules, 'sqlite3' in sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=project.root, capture_output=True, text=True, timeout=PROCESS_S
+        [sys.executable, "-c", script], cwd=untouched.root, capture_output=True, text=True, timeout=PROCESS_S
     )
     assert done.stderr == "False False False\n"
 
@@ -95,9 +95,9 @@ def test_no_arguments_show_the_help(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_exist_exits_with_2_and_names_the_nearest(
-    project: Project, words: list[str], told: str
+    untouched: Project, words: list[str], told: str
 ) -> None:
-    as_json = project.json(*words, code=2)
+    as_json = untouched.json(*words, code=2)
     assert set(as_json) == {"error"}
     assert set(as_json["error"]) == {"code", "message", "hint", "context"}
     assert told in as_json["error"]["message"]
@@ -105,19 +105,19 @@ def test_what_does_not_exist_exits_with_2_and_names_the_nearest(
 
 
 @pytest.mark.parametrize("words", [["depoy"], ["deploy", "shpo", "staging"]])
-def test_an_error_without_json_is_on_stderr_with_what_to_try(project: Project, words: list[str]) -> None:
-    done = project.run(*words, code=2)
+def test_an_error_without_json_is_on_stderr_with_what_to_try(untouched: Project, words: list[str]) -> None:
+    done = untouched.run(*words, code=2)
     assert "did you mean" in done.stderr
     assert "\n  try: " in done.stderr
     assert done.stdout == ""
 
 
-def test_global_options_may_stand_before_and_after_the_command(project: Project) -> None:
-    before = project.run("--json", "list")
-    after = project.run("list", "--json")
+def test_global_options_may_stand_before_and_after_the_command(untouched: Project) -> None:
+    before = untouched.run("--json", "list")
+    after = untouched.run("list", "--json")
     assert before.stdout == after.stdout
     assert json.loads(after.stdout)["fraises"][0]["name"] == "shop"
-    nested = project.run("audit", "--json", "list")
+    nested = untouched.run("audit", "--json", "list")
     assert json.loads(nested.stdout) == {"events": []}
 
 
@@ -177,8 +177,8 @@ def test_the_past_can_be_read_without_a_configuration(tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_reader_that_goes_away_ends_the_command_quietly(project: Project) -> None:
-    process = project.start("list")
+def test_a_reader_that_goes_away_ends_the_command_quietly(untouched: Project) -> None:
+    process = untouched.start("list")
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -187,13 +187,13 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(project: Project) -> N
     process.stderr.close()
 
 
-def test_no_color_and_pipes_keep_escape_codes_away(project: Project) -> None:
-    assert "\x1b" not in project.run("list").stdout
-    assert "\x1b" not in project.run("--no-color", "deploy", "nope", "x", code=2).stderr
+def test_no_color_and_pipes_keep_escape_codes_away(untouched: Project) -> None:
+    assert "\x1b" not in untouched.run("list").stdout
+    assert "\x1b" not in untouched.run("--no-color", "deploy", "nope", "x", code=2).stderr
 
 
-def test_a_locale_without_unicode_does_not_end_a_command(project: Project) -> None:
-    done = project.run(
+def test_a_locale_without_unicode_does_not_end_a_command(untouched: Project) -> None:
+    done = untouched.run(
         "deploy",
         "--help",
         LANG="C",
@@ -203,3 +203,18 @@ def test_a_locale_without_unicode_does_not_end_a_command(project: Project) -> No
         PYTHONIOENCODING="ascii",
     )
     assert "FRAISE[,FRAISE" in done.stdout
+
+
+def test_a_traceback_is_shown_only_when_it_is_asked_for_twice(untouched: Project) -> None:
+    command = untouched.command("deploy", "shpo", "staging")
+    for more, expected in (([], False), (["-v"], False), (["-vv"], True)):
+        done = subprocess.run(
+            [*command, *more],
+            cwd=untouched.root,
+            env=untouched.environ,
+            capture_output=True,
+            text=True,
+            timeout=PROCESS_S,
+        )
+        assert done.returncode == 2
+        assert ("Traceback" in done.stderr) is expected

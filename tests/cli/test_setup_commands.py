@@ -50,26 +50,26 @@ def test_validate_tells_every_problem_with_its_place(project: Project) -> None:
     assert f"{project.config}:3:5" in as_text
 
 
-def test_list_shows_fraises_with_their_environments(project: Project) -> None:
-    assert project.json("list") == {
+def test_list_shows_fraises_with_their_environments(untouched: Project) -> None:
+    assert untouched.json("list") == {
         "fraises": [{"name": "shop", "type": "api", "description": "A shop", "environments": ["staging"]}]
     }
-    assert "shop" in project.run("list").stdout
+    assert "shop" in untouched.run("list").stdout
 
 
-def test_providers_are_listed_and_explained(project: Project) -> None:
-    known = project.json("providers")["providers"]
+def test_providers_are_listed_and_explained(untouched: Project) -> None:
+    known = untouched.json("providers")["providers"]
     assert "local" in [row["type"] for row in known]
     for row in known:
-        info = project.json("provider-info", row["type"])
+        info = untouched.json("provider-info", row["type"])
         assert info["type"] == row["type"]
         assert "verify" in info["steps"] or "switch" in info["steps"]
-        assert row["type"] in project.run("provider-info", row["type"]).stdout
+        assert row["type"] in untouched.run("provider-info", row["type"]).stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts_name_every_command_and_option(project: Project, shell: str) -> None:
-    script = project.run("completion", shell).stdout
+def test_completion_scripts_name_every_command_and_option(untouched: Project, shell: str) -> None:
+    script = untouched.run("completion", shell).stdout
     for known in known_commands():
         for word in known.words:
             assert word in script
@@ -77,12 +77,18 @@ def test_completion_scripts_name_every_command_and_option(project: Project, shel
             assert option.lstrip("-") in script
 
 
-def complete(project: Project, line: str) -> list[str]:
+@pytest.fixture(scope="module")
+def bash_script(untouched: Project) -> str:
+    """The completion script, made once."""
+    return untouched.run("completion", "bash").stdout
+
+
+def complete(project: Project, bash_script: str, line: str) -> list[str]:
     """Return what bash offers for a command line that ends where the cursor is."""
     words = line.split(" ")
     quoted = " ".join(f"'{word}'" for word in words)
     script = f"""
-{project.run("completion", "bash").stdout}
+{bash_script}
 fraisier() {{ command {" ".join(project.command())} "$@"; }}
 COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}
 _fraisier
@@ -112,8 +118,10 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
         ("fraisier --store x completion f", ["fish"]),
     ],
 )
-def test_bash_completes_commands_options_and_names(project: Project, line: str, offered: list[str]) -> None:
-    assert complete(project, line) == offered
+def test_bash_completes_commands_options_and_names(
+    untouched: Project, bash_script: str, line: str, offered: list[str]
+) -> None:
+    assert complete(untouched, bash_script, line) == offered
 
 
 def test_names_for_completion_are_silent_when_there_is_no_configuration(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -154,3 +155,23 @@ def test_lock_wait_waits_for_the_other_deployment(project: Project) -> None:
     lines, _ = finish(waiting)
     assert lines[-1]["outcome"] == "unchanged"
     assert waiting.returncode == 0
+
+
+def test_a_reader_that_stops_reading_does_not_hold_up_the_deployment_and_loses_nothing(
+    project: Project,
+) -> None:
+    project.run("db", "upgrade")
+    follower = project.start("events", "--follow", "--json")
+    process = project.start("deploy", "shop", "staging", "--json")
+    assert process.stdout is not None
+    fcntl.fcntl(process.stdout.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+    ended = read_until(follower, "deployment.succeeded")
+    follower.send_signal(signal.SIGINT)
+    finish(follower)
+    lines, _ = finish(process)
+    assert lines[-1]["outcome"] == "succeeded"
+    durable = [line["seq"] for line in lines if line.get("seq") and line["seq"] <= ended["seq"]]
+    recorded = [
+        line["seq"] for line in project.lines("events", ended["deployment_id"]) if line["seq"] <= ended["seq"]
+    ]
+    assert durable == recorded

@@ -40,6 +40,9 @@ After=basic.target
 AllowIsolate=yes
 """
 _UNWANTED = (
+    "dbus.service",
+    "dbus.socket",
+    "systemd-machine-id-commit.service",
     "systemd-networkd.service",
     "systemd-networkd.socket",
     "systemd-resolved.service",
@@ -58,6 +61,8 @@ _MOUNT = """\
 set -e
 mount -t tmpfs -o mode=755 lab "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
+mkdir -p /run/systemd/nspawn
+mount -t tmpfs -o mode=755 lab /run/systemd/nspawn
 mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
 shift
 exec "$@"
@@ -98,7 +103,7 @@ class Host:
         enter = ["nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
         plain = ["env", "-i", f"PATH={_PATH}", "HOME=/root", "LANG=C.UTF-8"]
         groups = [f"{group}/init.scope" for group in self._payload()]
-        return ["sh", "-c", _ENTER, "enter", *groups, "--", *enter, "--wd=/", *plain, *words]
+        return ["sh", "-c", _ENTER, "enter", *groups, "--", *enter, "--root", "--wd", *plain, *words]
 
     def run(self, *words: str, timeout_s: float = 30) -> Run:
         """Run a command inside to its end."""

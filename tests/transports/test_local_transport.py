@@ -166,6 +166,7 @@ async def test_what_a_command_leaves_running_does_not_hold_it_up(transport: Loca
     """A command ends with its own process, even when a child of it keeps the pipes."""
     with anyio.fail_after(10):
         done = await transport.run("sleep 1000 & echo $!")
+    assert done.exit_code == 0 and is_running(int(done.stdout))
     os.kill(int(done.stdout), signal.SIGKILL)
 
 
