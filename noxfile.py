@@ -90,11 +90,12 @@ def check_types(session: nox.Session) -> None:
     """Run mypy: strictly over the package, leniently over the scripts round it."""
     session.run("mypy")
     scripts = [
-        "noxfile.py",
-        *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "benchmarks").glob("*.py"))),
+        ROOT / "noxfile.py",
+        *(ROOT / "benchmarks").glob("*.py"),
+        *(ROOT / "docs" / "examples").glob("*.py"),
     ]
-    for script in scripts:  # one by one: scripts without a package do not disturb each other
-        session.run("mypy", *LENIENT, script)
+    for script in sorted(scripts):  # one by one: scripts without a package do not disturb each other
+        session.run("mypy", *LENIENT, str(script.relative_to(ROOT)))
 
 
 @nox.session

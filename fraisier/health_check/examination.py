@@ -139,10 +139,10 @@ class Examination:
 
     async def disagrees(self, look: Look) -> Disagreement | None:
         """Say why this look does not prove that the release in question serves, or nothing when it does."""
-        self.disagreement = self.unlike(look)
-        if self.disagreement is None:
-            self.disagreement = await self._served_by_old()
-        return self.disagreement
+        # Noted only once it is known: the deadline may pass while we ask, and the last answer then still counts.
+        found = self.unlike(look) or await self._served_by_old()
+        self.disagreement = found
+        return found
 
     def passed(self, message: str) -> HealthPassed:
         """Return the good verdict with its evidence."""

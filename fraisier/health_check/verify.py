@@ -45,8 +45,9 @@ async def _rise(exam: Examination) -> Verdict:
             return await exam.failed_by_exit(ended)
         if exam.checker is None and look.facts is not None:
             passes = exam.timing.rise if look.facts.running is None else passes + 1
-        exam.disagreement = None
-        if passes >= exam.timing.rise and not await exam.disagrees(look):
+        if passes < exam.timing.rise:
+            exam.disagreement = None
+        elif not await exam.disagrees(look):
             return exam.passed(_proof(exam, passes))
         await ticker.tick()
 

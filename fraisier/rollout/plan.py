@@ -102,8 +102,10 @@ class Recorded(msgspec.Struct, frozen=True):
     releases: Mapping[tuple[str, str], Release] = {}
 
 
-def settings_digest(settings: Environment, target: Target) -> str:
-    """Return the SHA-256, in hex, of all that makes the same version a different release on this target."""
+def settings_digest(settings: Environment, target: Target, artifact: Artifact | None = None) -> str:
+    """Return the SHA-256, in hex, of all that makes the same version a different release on this target: settings,
+    variables, and the content of an archive or directory, whose version is but a name."""
+    content = "" if artifact is None or artifact.kind == "git" else artifact.digest
     parts = (
         settings.build,
         settings.build_on,
@@ -205,7 +207,7 @@ def make_plan(
     planned: list[PlanTarget] = []
     for target in targets:
         look = seen.get(target.name, Seen())
-        digest = settings_digest(settings, target)
+        digest = settings_digest(settings, target, artifact)
         place = recorded.placements.get(target.name)
         previous, previous_version = way_back(target.name, recorded, look)
         base = PlanTarget(

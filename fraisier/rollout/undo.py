@@ -199,7 +199,7 @@ class Undo(Life):
                     target=target,
                     release=release,
                     version=version,
-                    digest=settings_digest(settings, target),
+                    digest=settings_digest(settings, target, artifact),
                     previous_version=place.version if place is not None else "",
                     current_release=seen[target.name].facts.release,
                     steps=target_steps(settings, migrates=False),
