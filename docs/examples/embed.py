@@ -23,9 +23,9 @@ async def tell(orchestrator: Orchestrator, *, task_status: TaskStatus[None]) -> 
             print(news["type"], news["target"] or "-", flush=True)
 
 
-async def main(config: str, fraise: str, environment: str) -> int:
+async def main(path: str, fraise: str, environment: str) -> int:
     """Deploy the head of the configured branch. Return 0 when every target has it."""
-    async with Orchestrator(load_config(config)) as orchestrator, anyio.create_task_group() as tasks:
+    async with Orchestrator(load_config(path)) as orchestrator, anyio.create_task_group() as tasks:
         await tasks.start(tell, orchestrator)
         result = await orchestrator.deploy(fraise, environment)
         tasks.cancel_scope.cancel()
@@ -34,4 +34,5 @@ async def main(config: str, fraise: str, environment: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(anyio.run(main, *sys.argv[1:4]))
+    config, fraise, environment = sys.argv[1:4]
+    sys.exit(anyio.run(main, config, fraise, environment))

@@ -6,6 +6,7 @@ from fraisier.commands.releases import STATE
 from fraisier.commands.sh import EXIT_BUSY, quote
 
 PID_FILE = f"{STATE}/service.pid"
+LOG_FILE = f"{STATE}/service.log"
 
 RELEASE_OF = """\
 release_of() {
@@ -89,6 +90,8 @@ wait_gone() {
 stop_all() {
   # $1 milliseconds for TERM. Sets stopped to what was there before.
   read_pid; boot_id; stopped=
+  # The log is made before the first start and never goes away: without it there is nothing to look for.
+  [ -e "$PIDFILE" ] || [ -e @LOG@ ] || return 0
   is_up && stopped=$pid.$start
   group_of_ours; strays
   if [ -n "$group$left" ]; then
@@ -98,7 +101,7 @@ stop_all() {
   fi
   [ ! -e "$PIDFILE" ] || rm -f -- "$PIDFILE"
 }
-""".replace("@BUSY@", str(EXIT_BUSY))
+""".replace("@BUSY@", str(EXIT_BUSY)).replace("@LOG@", LOG_FILE)
 
 REPORT = """\
 report() {

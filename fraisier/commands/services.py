@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fraisier.commands.identity import FUNCTIONS, REPORT, STOP_ALL, setting
+from fraisier.commands.identity import FUNCTIONS, LOG_FILE, REPORT, STOP_ALL, setting
 from fraisier.commands.releases import STATE
 from fraisier.commands.sh import EXIT_REFUSED, FAIL, exports, quote
 
-LOG_FILE = f"{STATE}/service.log"
 LOG_START = "[fraisier] starting "
 LOG_KB_MAX = 20480
 

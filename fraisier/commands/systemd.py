@@ -7,7 +7,15 @@ from typing import Literal
 from fraisier.commands.identity import RELEASE_OF
 from fraisier.commands.sh import EXIT_CONFIG, FAIL, quote
 
-PROPERTIES = ("InvocationID", "ActiveState", "SubState", "MainPID", "Result", "ExecMainStatus")
+PROPERTIES = (
+    "LoadState",
+    "InvocationID",
+    "ActiveState",
+    "SubState",
+    "MainPID",
+    "Result",
+    "ExecMainStatus",
+)
 _NO_SYSTEMD = (
     f"command -v systemctl >/dev/null 2>&1 || "
     f'fail {EXIT_CONFIG} "systemctl is not there: this target has no systemd"'
@@ -17,6 +25,14 @@ _NO_SYSTEMD = (
 def control(action: Literal["start", "stop", "restart"], unit: str) -> list[str]:
     """Return the argv that starts, stops or restarts a unit."""
     return ["systemctl", action, "--", unit]
+
+
+def forgive(unit: str) -> str:
+    """Forget failures and the count of starts, so that those of an earlier release do not forbid this one's start.
+
+    Without the right to do so, or without anything to forget, nothing happens.
+    """
+    return f"systemctl reset-failed -- {quote(unit)} >/dev/null 2>&1 || :"
 
 
 def show(app: str, unit: str) -> str:
@@ -43,6 +59,18 @@ def properties(output: str) -> dict[str, str]:
 def journal(unit: str, *, lines: int) -> str:
     """Print the last lines of a unit's journal, and a last line `-- cursor: C`."""
     return f"{FAIL}\n{_journalctl(unit)} --lines={lines}"
+
+
+def journal_of_start(invocation: str, *, lines: int) -> str:
+    """Print the last lines that one start of a unit wrote, and that systemd wrote about it."""
+    of = quote(f"_SYSTEMD_INVOCATION_ID={invocation}")
+    about = quote(f"INVOCATION_ID={invocation}")
+    # What a process wrote just before it ended may still be on its way to the journal.
+    return f"""\
+command -v journalctl >/dev/null 2>&1 || exit 0
+journalctl --sync >/dev/null 2>&1
+journalctl --quiet --no-pager --output=short-iso --lines={lines} {of} + {about}
+"""
 
 
 def journal_since(unit: str, cursor: str) -> str:

@@ -148,7 +148,10 @@ class HostProvider(ABC):
             raise ProviderError(
                 f"{site.place} has no current release: deploy first", hint="run `fraisier deploy`"
             )
-        return await (manager.start(site) if action == "start" else manager.restart(site, retry=False))
+        found = await (manager.start(site) if action == "start" else manager.restart(site, retry=False))
+        if not found.get("running", True):
+            raise ProviderError(f"{action} of {site.place}: it has ended again: {found.get('detail', '')}")
+        return found
 
     async def logs(self, context: TargetContext, *, lines: int, follow: bool) -> AsyncIterator[str]:
         """Yield the last lines of the service's log, then each new one. Nothing is left running at the target meanwhile."""
@@ -205,6 +208,8 @@ class HostProvider(ABC):
             if await path.exists():
                 need_kb += 2 * (await path.stat()).st_size // 1024
         found = await site.facts(releases.preflight(site.place.app, need_kb=need_kb), what="preflight")
+        if call.context.settings.service is not None:
+            await manager_of(call.context.settings.service).check(site)
         return {"app_path": site.place.app, "free_kb": int(found.get("free_kb", -1))}
 
     async def _fetch(self, call: StepCall, site: Site) -> Evidence:

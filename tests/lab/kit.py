@@ -22,7 +22,12 @@ from pathlib import Path
 from tests.acceptance.kit import Run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGES = {"systemd-nspawn": "systemd-container", "journalctl": "systemd", "nsenter": "util-linux", "git": "git"}
+PACKAGES = {
+    "systemd-nspawn": "systemd-container",
+    "journalctl": "systemd",
+    "nsenter": "util-linux",
+    "git": "git",
+}
 INSTALL = "apt-get -y --no-install-recommends install"
 
 _BOOT_S = 20.0
@@ -100,7 +105,16 @@ class Host:
 
     def argv(self, *words: str) -> list[str]:
         """Return the argv that runs `words` inside, with the environment of a fresh login."""
-        enter = ["nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"]
+        enter = [
+            "nsenter",
+            f"--target={self.leader}",
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--net",
+            "--pid",
+            "--cgroup",
+        ]
         plain = ["env", "-i", f"PATH={_PATH}", "HOME=/root", "LANG=C.UTF-8"]
         groups = [f"{group}/init.scope" for group in self._payload()]
         return ["sh", "-c", _ENTER, "enter", *groups, "--", *enter, "--root", "--wd", *plain, *words]
@@ -173,7 +187,9 @@ def _furnish(host: Host) -> None:
 
 def _boot_argv(host: Host) -> list[str]:
     # The interpreter and the checkout may lie on another file system than `/`, or below the container's own /tmp.
-    seen = {str(CHECKOUT), sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parents[1])} - {"/usr"}
+    seen = {str(CHECKOUT), sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parents[1])} - {
+        "/usr"
+    }
     nspawn = [
         "systemd-nspawn",
         "--quiet",

@@ -11,9 +11,7 @@ from tests.lab.units import NOTIFIES, UnitProject, ended
 Make = Callable[..., UnitProject]
 pytestmark = [pytest.mark.lab, pytest.mark.once]
 
-BY_COMMANDS = (
-    "{{start: systemctl start {name}, stop: systemctl stop {name}, status: systemctl is-active --quiet {name}}}"
-)
+BY_COMMANDS = "{{start: systemctl start {name}, stop: systemctl stop {name}, status: systemctl is-active --quiet {name}}}"
 
 
 def test_commands_deploy_upgrade_and_go_back(project: Make) -> None:

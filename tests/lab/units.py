@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.acceptance.kit import Project, Run
 from tests.lab.kit import Host
 
-CHECK = "interval: 50ms, timeout: 1s, rise: 1, fall: 2, deadline: 5s"
+CHECK = "interval: 50ms, timeout: 1s, rise: 1, fall: 2, deadline: 2s"
 NOTIFIES = """\
 Type=notify
 NotifyAccess=all

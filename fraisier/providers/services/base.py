@@ -56,6 +56,10 @@ class State(msgspec.Struct, frozen=True):
 class ServiceManager(Protocol):
     """Starts and stops a service, and says which start of which release is running."""
 
+    async def check(self, site: Site) -> None:
+        """Look whether this target can run the service at all, and change nothing. Raises ProviderConfigurationError."""
+        ...
+
     async def restart(self, site: Site, *, retry: bool) -> Evidence:
         """End what runs and start the release that is current. With `retry`, an attempt that came through counts."""
         ...

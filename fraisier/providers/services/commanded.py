@@ -23,6 +23,9 @@ class CommandedService:
     def __init__(self, service: Service) -> None:
         self._service = service
 
+    async def check(self, site: Site) -> None:
+        """Nothing of it has to be there before it is started."""
+
     async def restart(self, site: Site, *, retry: bool) -> Evidence:
         """Run `stop`, see `status` fail, run `start`. A retry does all of it again: nothing else is certain."""
         evidence = await self.stop(site)

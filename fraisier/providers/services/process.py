@@ -17,6 +17,9 @@ class ProcessService:
     def __init__(self, service: Service) -> None:
         self._service = service
 
+    async def check(self, site: Site) -> None:
+        """Nothing of it has to be there before it is started."""
+
     async def restart(self, site: Site, *, retry: bool) -> Evidence:
         """End every process of the old start, then start the release that is current."""
         place = site.place
