@@ -11,7 +11,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-
 from fraisier import reports
 from fraisier.audit import AuditSubscriber, load_or_make_key
 from fraisier.bus import Bus, BusStatistics

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fraisier.commands.identity import LOG_FILE
 from fraisier.commands.releases import STATE
-from fraisier.commands.services import LOG_FILE
 from fraisier.commands.sh import EXIT_REFUSED, FAIL, quote
 
 STARTED_FILE = f"{STATE}/service.started"

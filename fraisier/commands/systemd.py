@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fraisier.commands.identity import RELEASE_OF
-from fraisier.commands.sh import EXIT_CONFIG, FAIL, quote
+from fraisier.commands.sh import EXIT_CONFIG, EXIT_REFUSED, FAIL, quote
 
 PROPERTIES = (
     "LoadState",
@@ -57,8 +57,15 @@ def properties(output: str) -> dict[str, str]:
 
 
 def journal(unit: str, *, lines: int) -> str:
-    """Print the last lines of a unit's journal, and a last line `-- cursor: C`."""
-    return f"{FAIL}\n{_journalctl(unit)} --lines={lines}"
+    """Print the last lines of a unit's journal, and a last line `-- cursor: C` when there are any."""
+    return _journalctl(f"--lines={lines} --show-cursor --unit={quote(unit)}")
+
+
+def journal_since(unit: str, cursor: str) -> str:
+    """Print what a unit's journal has after `cursor` (empty: nothing yet), and the new `-- cursor: C`."""
+    # Without a cursor it is the end of the whole journal that counts: the unit's own may still be empty.
+    after = f"--after-cursor={quote(cursor)} --unit={quote(unit)}" if cursor else "--lines=0"
+    return _journalctl(f"{after} --show-cursor")
 
 
 def journal_of_start(invocation: str, *, lines: int) -> str:
@@ -66,19 +73,14 @@ def journal_of_start(invocation: str, *, lines: int) -> str:
     of = quote(f"_SYSTEMD_INVOCATION_ID={invocation}")
     about = quote(f"INVOCATION_ID={invocation}")
     # What a process wrote just before it ended may still be on its way to the journal.
+    return f"journalctl --sync >/dev/null 2>&1\n{_journalctl(f'--lines={lines} {of} + {about}')}"
+
+
+def _journalctl(words: str) -> str:
+    # That nothing was found also ends with 1, but silently.
     return f"""\
-command -v journalctl >/dev/null 2>&1 || exit 0
-journalctl --sync >/dev/null 2>&1
-journalctl --quiet --no-pager --output=short-iso --lines={lines} {of} + {about}
+{FAIL}
+command -v journalctl >/dev/null 2>&1 || fail {EXIT_CONFIG} "journalctl is not there: no systemd here"
+{{ said=$(journalctl --quiet --no-pager --output=short-iso {words} 2>&1 1>&3); code=$?; }} 3>&1
+[ "$code" = 0 ] || [ -z "$said" ] || fail {EXIT_REFUSED} "$said"
 """
-
-
-def journal_since(unit: str, cursor: str) -> str:
-    """Print what the journal has after `cursor`, and the new `-- cursor: C`."""
-    after = f" --after-cursor={quote(cursor)}" if cursor else " --lines=0"
-    return f"{FAIL}\n{_journalctl(unit)}{after}"
-
-
-def _journalctl(unit: str) -> str:
-    missing = f'command -v journalctl >/dev/null 2>&1 || fail {EXIT_CONFIG} "journalctl is not there: no systemd here"'
-    return f"{missing}\njournalctl --quiet --no-pager --output=short-iso --show-cursor --unit={quote(unit)}"

@@ -41,6 +41,7 @@ class Crew:
         self.is_rollback = self.plan.kind == "rollback"
         self._limiter = anyio.CapacityLimiter(self.plan.settings.rollout.max_parallel)
         self._fatal: FraisierError | None = None
+        steps.stop.watch(capacity.wake)
 
     async def side_by_side(self, targets: Sequence[PlanTarget], work: Work, what: str) -> None:
         """Do `work` on the targets, at most `max_parallel` at once. Raises Halt or LeaseLostError when the walk must end,

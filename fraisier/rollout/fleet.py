@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from fnmatch import fnmatchcase
 from typing import Any
 
 import anyio
@@ -15,6 +16,7 @@ from fraisier.events import types as ev
 from fraisier.journal.fold import Tables
 from fraisier.providers.base import Action, Provider, TargetContext
 from fraisier.rollout.look import Look
+from fraisier.rollout.plan import decode_plan
 from fraisier.rollout.request import find_environment, select
 from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.world import World
@@ -41,7 +43,8 @@ class Fleet:
         Raises DeploymentLockError while a deployment runs."""
         operation = self._world.ids.deployment()
         outcome: dict[str, FraisierError | None] = {}
-        chosen = self._chosen(limit)
+        chosen = await self._orphans(limit) if action == "remove" else []
+        chosen = chosen or self._chosen(limit)
         limiter = anyio.CapacityLimiter(self._settings.rollout.max_parallel)
         provider = self._world.make_provider(self._settings)
         async with self._world.leases.hold(self._fraise, self._environment, operation) as lease:
@@ -200,6 +203,24 @@ class Fleet:
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(10.0):
                 await provider.aclose()
+
+    async def _orphans(self, limit: Sequence[str]) -> list[TargetContext]:
+        """Return what the globs mean of the targets that only the journal still knows, with the settings of their last plan."""
+        configured = {target.name for target in self._settings.targets}
+        found: list[TargetContext] = []
+        for place in await self._world.journal.placements(self._fraise, self._environment):
+            meant = any(fnmatchcase(place.target, glob) for glob in limit)
+            if not meant or place.target in configured or place.health == "removed":
+                continue
+            state = await self._world.journal.deployment(place.deployment_id) if place.deployment_id else None
+            if state is None or not state.plan:
+                continue
+            plan = decode_plan(state.plan)
+            for target in plan.targets:
+                if target.name == place.target:
+                    settings = target.settings or plan.settings
+                    found.append(TargetContext(self._fraise, self._environment, target.target, settings))
+        return found
 
     def _chosen(self, limit: Sequence[str]) -> list[TargetContext]:
         return [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import anyio
 
@@ -21,6 +21,7 @@ from fraisier.events import types as ev
 from fraisier.journal.base import Guard, Journal
 from fraisier.journal.fold import LeaseState, Tables
 from fraisier.rollout.processes import ProcessTable
+from fraisier.rollout.stop import StopSignal
 
 T = TypeVar("T")
 
@@ -49,20 +50,30 @@ class Leases:
 
     @asynccontextmanager
     async def hold(
-        self, fraise: str, environment: str, deployment_id: str, *, wait_s: float = 0.0
+        self,
+        fraise: str,
+        environment: str,
+        deployment_id: str,
+        *,
+        wait_s: float = 0.0,
+        stop: StopSignal | None = None,
     ) -> AsyncIterator[Lease]:
         """Hold the lease inside the block and give it back at its end, also when the block is cancelled.
 
-        Raises DeploymentLockError when another holder keeps it longer than `wait_s`."""
-        lease = await self._acquire(fraise, environment, deployment_id, wait_s)
+        Raises DeploymentLockError when another holder keeps it longer than `wait_s`, InterruptedError when `stop` is
+        asked for meanwhile."""
+        lease = await self._acquire(fraise, environment, deployment_id, wait_s, stop or StopSignal())
         try:
             yield lease
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(10.0):
                 await lease.release()
 
-    async def _acquire(self, fraise: str, environment: str, deployment_id: str, wait_s: float) -> Lease:
+    async def _acquire(
+        self, fraise: str, environment: str, deployment_id: str, wait_s: float, stop: StopSignal
+    ) -> Lease:
         deadline = anyio.current_time() + wait_s
+        about: dict[str, Any] = {"deployment_id": deployment_id, "fraise": fraise, "environment": environment}
         told = False
         while True:
             found = await self._journal.lease(fraise, environment)
@@ -76,13 +87,15 @@ class Leases:
                     continue  # somebody else was faster: look again
                 return lease
             if anyio.current_time() >= deadline:
+                await self._bus.publish(
+                    ev.LeaseRefused(**about, epoch=found.epoch, holder=found.holder, waited_s=wait_s)
+                )
                 raise self.refusal(found)
             if not told:
                 told = True
-                about = {"deployment_id": deployment_id, "fraise": fraise, "environment": environment}
                 await self._bus.publish(ev.DeploymentQueued(**about, holder=found.holder.owner))
                 await self._bus.publish(ev.LeaseWaiting(**about, epoch=found.epoch, holder=found.holder))
-            await anyio.sleep(min(_ASK_AGAIN_S, max(0.0, deadline - anyio.current_time())))
+            await stop.sleep(min(_ASK_AGAIN_S, max(0.0, deadline - anyio.current_time())))
 
     def _is_free(self, lease: LeaseState, now_us: int) -> bool:
         return not lease.held or lease.expires_us <= now_us or self._processes.is_dead(lease.holder)
@@ -109,7 +122,11 @@ class Lease:
 
     def __init__(self, leases: Leases, fraise: str, environment: str, deployment_id: str, epoch: int) -> None:
         self._leases = leases
-        self._about = {"deployment_id": deployment_id, "fraise": fraise, "environment": environment}
+        self._about: dict[str, Any] = {
+            "deployment_id": deployment_id,
+            "fraise": fraise,
+            "environment": environment,
+        }
         self.fraise = fraise
         self.environment = environment
         self.epoch = epoch

@@ -14,6 +14,7 @@ from fraisier.errors import (
     DeploymentLockError,
     FraisierError,
     GuardRefusedError,
+    InterruptedError,
     LeaseLostError,
 )
 from fraisier.events import Actor, Event
@@ -83,6 +84,9 @@ class Life(ABC):
         except DeploymentLockError as error:
             await self._end_failed("locked", "locked", error.message)
             return self._result(error.hint)
+        except InterruptedError as error:
+            await self._interrupted("interrupted", error.message)
+            return self._result()
         except GuardRefusedError as error:
             raise LeaseLostError(error.message, cause=error) from error
         except anyio.get_cancelled_exc_class():
@@ -92,7 +96,11 @@ class Life(ABC):
     async def _under_lease(self) -> DeploymentResult:
         leases = self._world.leases
         async with leases.hold(
-            self._fraise.name, self._environment, self.deployment_id, wait_s=self._lock_wait_s
+            self._fraise.name,
+            self._environment,
+            self.deployment_id,
+            wait_s=self._lock_wait_s,
+            stop=self._stop,
         ) as lease:
             self._scribe.guard = lease.guard
             provider = self._world.make_provider(self._settings)

@@ -114,6 +114,7 @@ def settings_digest(settings: Environment, target: Target, artifact: Artifact | 
         settings.service,
         settings.migrate,
         target,
+        content,
     )
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import anyio
 
 from fraisier.clock import rfc3339
-from fraisier.errors import DeploymentError, FraisierError
+from fraisier.errors import DeploymentError, FraisierError, InterruptedError
 from fraisier.events import types as ev
 from fraisier.journal.fold import Release
 from fraisier.rollout.capacity import Capacity
@@ -95,7 +95,13 @@ class Runner:
         await self.scribe.say(ev.WaveSucceeded(**crew.about(), wave=number, pause_s=pause_s))
         if pause_s:
             self._walk.deadline += pause_s
-            await anyio.sleep(pause_s)
+            await self._pause(pause_s)
+
+    async def _pause(self, pause_s: float) -> None:
+        try:
+            await self.steps.stop.sleep(pause_s)
+        except InterruptedError as error:
+            raise Halt(Verdict("interrupted", "interrupted", error.message)) from error
 
     async def _change(self, target: PlanTarget) -> None:
         crew = self.crew

@@ -89,7 +89,7 @@ class StepRunner:
                         )
                     raise
                 strategy = decision.strategy
-                await anyio.sleep(decision.delay_s)
+                await self.stop.sleep(decision.delay_s)
             else:
                 if strategy:
                     await self.scribe.say(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from fraisier.config.schema import Target
-from fraisier.errors import DeploymentError, FraisierError, NotFoundError
+from fraisier.errors import DeploymentError, FraisierError
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, Release
 from fraisier.providers.base import Artifact, Provider
@@ -72,8 +72,7 @@ class Undo(Life):
             try:
                 plan = await self._make_plan(provider, rollbacks)
             except FraisierError as error:
-                reason = "nothing_to_roll_back" if isinstance(error, NotFoundError) else reason_of(error)
-                await self._end_failed("failed", reason, self._safe(error))
+                await self._end_failed("failed", reason_of(error), self._safe(error))
                 return self._result(error.hint)
         contexts = [
             self._context(target.target)
@@ -117,16 +116,19 @@ class Undo(Life):
         chosen = {target.name for target in self._targets}
         latest = await self._latest(chosen)
         if latest is None:
-            raise NotFoundError(
-                "there is no deployment here that can be undone", hint="name a release with --to"
+            raise DeploymentError(
+                "there is no deployment here that can be undone",
+                code="NOTHING_TO_ROLL_BACK",
+                hint="name a release with --to",
             )
         parent = decode_plan(latest.plan)
         names = [name for name, target in latest.targets.items() if name in chosen and _stands(latest, name)]
         ways = await rollbacks.ways_back(parent, names)
         names = [name for name in names if ways[name].release]
         if not names:
-            raise NotFoundError(
+            raise DeploymentError(
                 f"deployment {latest.id} was the first one: there is no release to go back to",
+                code="NOTHING_TO_ROLL_BACK",
                 hint="name one with --to",
             )
         pruned = [n for n in names if _status(recorded.releases.get((n, ways[n].release))) == "pruned"]

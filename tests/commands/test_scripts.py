@@ -48,6 +48,8 @@ SCRIPTS: dict[str, Callable[[str], str]] = {
     "show": lambda app: systemd.show(app, app),
     "journal": lambda app: systemd.journal(app, lines=5),
     "journal_since": lambda app: systemd.journal_since(app, "c"),
+    "journal_of_start": lambda app: systemd.journal_of_start(app, lines=5),
+    "forgive": systemd.forgive,
 }
 
 

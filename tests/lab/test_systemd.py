@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -96,6 +97,38 @@ def test_a_unit_that_does_not_exist_is_named_before_anything_is_switched(project
     assert os.listdir(web.app / "releases") == [release]
 
 
+def test_a_unit_that_is_masked_or_broken_is_refused_with_the_command_that_helps(
+    project: Make, host: Host
+) -> None:
+    web = project()
+    web.set(f"systemd: {web.unit}", "systemd: dbus.service")
+    run = web.put("v1")
+    assert ended(run) == (1, "failed", "prepare_failed")
+    assert "systemctl unmask dbus.service" in run.result["targets"][0]["error"]
+
+    host.unit("broken.service", "[Service]\nType=simple\n")
+    web.set("systemd: dbus.service", "systemd: broken.service")
+    run = web.put("v1")
+    assert ended(run) == (1, "failed", "prepare_failed")
+    assert "systemd-analyze verify broken.service" in run.result["targets"][0]["error"]
+
+
+def test_an_answer_from_another_release_is_no_evidence(project: Make) -> None:
+    """Once the unit is pinned to the old release's directory; once a child of the old one has kept the port."""
+    pinned = project()
+    assert ended(pinned.put("v1")) == OK
+    pinned.write_unit(f"{SIMPLE}WorkingDirectory={pinned.app}/releases/{pinned.current}\n")
+    run = pinned.put("v2")
+    assert ended(run) == BACK
+    assert "the running process belongs to" in run.result["targets"][0]["error"]
+
+    left = project(unit_text=SIMPLE + "KillMode=process\n")
+    assert ended(left.put("v1", "escape")) == OK
+    run = left.put("v2")
+    assert ended(run) == BACK
+    assert f"port {left.ports[0]} is served by process" in run.result["targets"][0]["error"]
+
+
 def test_stop_start_restart_and_remove_act_on_the_unit(project: Make) -> None:
     web = project()
     assert ended(web.put("v1")) == OK
@@ -120,16 +153,35 @@ def test_stop_start_restart_and_remove_act_on_the_unit(project: Make) -> None:
 
 
 def test_logs_are_the_units_journal(project: Make) -> None:
+    """An empty journal is no error."""
     web = project()
+    nothing = web.run("logs", "web", "production")
+    assert (nothing.code, nothing.out) == (0, ""), nothing.err
     assert ended(web.put("v1")) == OK
     assert ended(web.put("v2")) == OK
     shown = web.run("logs", "web", "production", "-n", "50")
     assert shown.code == 0, shown.err
     assert [line for line in shown.out.splitlines() if "starting v1 in mode ok" in line]
-    assert "t1" in shown.out.splitlines()[0]
+    assert all(line.startswith("t1 | ") for line in shown.out.splitlines())
     last = web.run("logs", "web", "production", "-n", "1", "--json")
     assert len(last.lines) == 1
-    assert "v2" in last.out or web.unit in last.out
+    assert "starting v2 in mode ok" in last.out
+
+
+def test_logs_are_followed_from_before_the_units_first_line(project: Make, host: Host) -> None:
+    """What a first start writes is shown while it is followed."""
+    web = project()
+    following = subprocess.Popen(
+        host.argv(*web.argv("logs", "web", "production", "-f")), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert following.stdout is not None
+        assert ended(web.put("v1")) == OK
+        assert "t1 | " in (line := following.stdout.readline()), line
+        assert "starting v1" in (line := following.stdout.readline()), line
+    finally:
+        following.kill()
+        following.communicate()
 
 
 def test_status_live_tells_what_systemd_tells(project: Make, host: Host) -> None:

@@ -44,6 +44,12 @@ class UnitProject(Project):
         return f"{self.site.name}.service"
 
     @property
+    def unit_file(self) -> str:
+        """The file that the unit comes from: of `web@t1` the template `web@`."""
+        name, at, _ = self.site.name.partition("@")
+        return f"{name}{at}.service"
+
+    @property
     def app(self) -> Path:
         return self.root / "srv"
 
@@ -63,8 +69,9 @@ class UnitProject(Project):
         return self.site.host.show(self.unit, "ActiveState")
 
     def write_unit(self, text: str) -> None:
+        """Let the unit run in `current`; `text` stands in its [Service] section."""
         self.site.host.unit(
-            self.unit,
+            self.unit_file,
             f"[Service]\nWorkingDirectory={self.app}/current\nEnvironment=PORT={self.ports[0]} LIFE_S=0.4\n"
             + text.format(python=sys.executable),
         )
@@ -123,7 +130,7 @@ fraises:
         """Stop the unit and take it away."""
         self.site.host.run("systemctl", "kill", "--signal=KILL", "--", self.unit)
         self.site.host.run("systemctl", "stop", "--", self.unit)
-        (self.site.host.units / self.unit).unlink(missing_ok=True)
+        (self.site.host.units / self.unit_file).unlink(missing_ok=True)
 
 
 def ended(run: Run) -> tuple[int, str, str]:

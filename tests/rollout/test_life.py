@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from anyio.abc import TaskStatus
 
 from fraisier import Orchestrator
-from fraisier.config.schema import Fraise, Rollout
+from fraisier.config.schema import Fraise, Recovery, Retry, Rollout
 from fraisier.errors import UsageError
 from fraisier.events import Record
 from fraisier.rollout.result import DeploymentResult
@@ -139,6 +140,64 @@ def test_a_stop_between_two_steps_is_never_taken_for_success() -> None:
         everywhere = set(stage.world.serving().values()) == {V2}
         assert result.outcome in ("succeeded", "interrupted")
         assert (result.outcome == "succeeded") == everywhere or result.outcome == "interrupted"
+
+
+def test_a_stop_ends_the_wait_for_the_lock_a_pause_and_a_retry_delay_at_once() -> None:
+    waits = {
+        "lease.waiting": (environment(2), {"lock_wait_s": 3000}),
+        "wave.succeeded": (environment(2, rollout=Rollout(batch=("1",), pause_s=3000)), {}),
+        "recovery.decided": (
+            environment(2, recovery=Recovery(retry=Retry(base_delay_s=3000, max_delay_s=3000))),
+            {},
+        ),
+    }
+    for event, (settings, options) in waits.items():
+        stage = Stage(settings)
+        if event == "recovery.decided":
+            stage.world.fail("fetch", times=2)
+
+        async def story(
+            o: Orchestrator, event: str = event, options: dict[str, float] = options
+        ) -> tuple[str, float]:
+            async def stop() -> None:
+                await at(o, event)
+                o.stop("Ctrl-C")
+
+            async with anyio.create_task_group() as group:
+                if event == "lease.waiting":
+                    await group.start(_hold_lease, o)
+                group.start_soon(stop)
+                await anyio.sleep(0)
+                result = await o.deploy("api", "production", version="v1", **options)
+                ended = result.outcome, await now_s()
+                group.cancel_scope.cancel()
+            return ended
+
+        outcome, ended_s = stage.play(story)
+        assert outcome == "interrupted", event
+        assert ended_s < 100, event
+
+
+async def _hold_lease(o: Orchestrator, *, task_status: TaskStatus[None]) -> None:
+    async with o._world.leases.hold("api", "production", "somebody"):
+        task_status.started()
+        await anyio.sleep(4000)
+
+
+def test_a_target_that_left_the_configuration_is_orphaned_until_it_is_removed() -> None:
+    stage = Stage(environment(2))
+    stage.play(lambda o: o.deploy("api", "production", version="v1"))
+
+    async def story(o: Orchestrator) -> tuple[list[object], list[object]]:
+        before = (await o.status("api", "production"))["fraises"][0]["targets"]
+        await o.control("remove", "api", "production", limit=["t2"])
+        after = (await o.status("api", "production"))["fraises"][0]["targets"]
+        return [(t["name"], t["orphaned"]) for t in before], [t["name"] for t in after]
+
+    before, after = stage.play(story, settings=environment(1))
+    assert before == [("t1", False), ("t2", True)]
+    assert after == ["t1"]
+    assert stage.world.serving() == {"t1": V1, "t2": ""}
 
 
 def run_with(count: int, *strangers: str) -> tuple[str, float]:
