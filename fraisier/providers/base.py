@@ -45,7 +45,7 @@ class TargetFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TargetContext(msgspec.Struct, frozen=True):
-    """A target in the environment that it belongs to, with the settings as configured (templates and references unresolved)."""
+    """A target in the environment that it belongs to; the settings are as configured, templates and references unresolved."""
 
     fraise: str
     environment: str

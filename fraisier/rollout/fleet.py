@@ -205,7 +205,7 @@ class Fleet:
                 await provider.aclose()
 
     async def _orphans(self, limit: Sequence[str]) -> list[TargetContext]:
-        """Return what the globs mean of the targets that only the journal still knows, with the settings of their last plan."""
+        """Return what the globs mean of targets that only the journal still knows, with the settings of their last plan."""
         configured = {target.name for target in self._settings.targets}
         found: list[TargetContext] = []
         for place in await self._world.journal.placements(self._fraise, self._environment):
