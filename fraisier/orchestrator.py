@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import random
 import socket
@@ -129,6 +130,8 @@ class Orchestrator:
             subjects=self._subjects,
             make_provider=self._make_provider,
         )
+        # An application that set up no logging shall not see our events as bare words on its stderr.
+        logging.getLogger("fraisier").addHandler(logging.NullHandler())
         self._stack = AsyncExitStack()
         self._stops: set[StopSignal] = set()
         self._stop_reason = ""

@@ -34,7 +34,13 @@ TOOLS = (
 CURRENT = """\
 current=
 if [ -L current ]; then
-  current=$(readlink current); current=${current%/}; current=${current#"$APP"/}
+  # `cd -P` leaves the real path in PWD, which takes no program; only a link that leads nowhere or elsewhere needs one.
+  cd -P . && root=$PWD
+  if cd -P ./current 2>/dev/null; then current=$PWD; cd -P -- "$root" || exit 1; fi
+  case $current in
+    "$root"/releases/*) current=${current#"$root"/} ;;
+    *) current=$(readlink current); current=${current%/}; current=${current#"$APP"/} ;;
+  esac
   case $current in releases/*/*|releases/) current= ;; releases/*) current=${current#releases/} ;; *) current= ;; esac
 fi
 """
@@ -188,7 +194,7 @@ def cleanup(app: str, keep: Iterable[str], running: str) -> str:
 [ -d {quote(app)}/releases ] || exit 0
 {_enter(app)}RUNNING={quote(running)}
 {CURRENT}
-rm -f -- {STATE}/incoming-*
+for name in {STATE}/incoming-*; do [ ! -e "$name" ] || rm -f -- "$name"; done
 cd releases || exit 0
 for name in * .tmp-*; do
   [ -d "$name" ] && [ ! -L "$name" ] || continue

@@ -19,7 +19,7 @@ class Cleaner:
         self._releases = releases
 
     async def after_success(self) -> None:
-        """Clean up wherever the plan's release serves now."""
+        """Clean up wherever the plan's release serves now and something known there is no longer kept."""
         crew = self._crew
         updated = [t for t in crew.plan.changes if t.name in crew.updated and "cleanup" in t.steps]
         await crew.side_by_side(updated, self._good, "cleanup")
@@ -36,22 +36,27 @@ class Cleaner:
         await crew.side_by_side(staged, self._bad, "cleanup")
 
     async def _good(self, target: PlanTarget) -> None:
-        await self._clean(target, target.release)
+        keep = self._keep(target, target.release)
+        known = self._releases.get(target.name, ())
+        if any(release.status != "pruned" and release.release not in keep for release in known):
+            await self._clean(target, keep)
 
     async def _bad(self, target: PlanTarget) -> None:
-        await self._clean(target, "")
+        await self._clean(target, self._keep(target, ""))
 
-    async def _clean(self, target: PlanTarget, serves: str) -> None:
+    def _keep(self, target: PlanTarget, serves: str) -> tuple[str, ...]:
         settings = self._crew.steps.context(target).settings
         # Going back, what was current is the release that failed: it stays only as `keep_failed` says.
         way_back = () if self._crew.is_rollback else (target.previous_release, target.current_release)
-        keep = kept(
+        return kept(
             self._releases.get(target.name, ()),
             keep_releases=settings.keep_releases,
             keep_failed=settings.keep_failed,
             always=(serves, *way_back),
             new_good=serves,
         )
+
+    async def _clean(self, target: PlanTarget, keep: tuple[str, ...]) -> None:
         try:
             await self._crew.steps.take(target, "cleanup", keep=keep)
         except (LeaseLostError, GuardRefusedError):
