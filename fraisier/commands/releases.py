@@ -172,14 +172,19 @@ rm -f -- current || fail {EXIT_REFUSED} "cannot remove $APP/current"
 
 
 def describe(app: str) -> str:
-    """Print `current ID`, `digest D` and `version V` of the release that is current; nothing without one."""
+    """Print `current ID`, `digest D` and `version V` of the release that is current; nothing without one.
+
+    Never ends the script, so that another look can follow in the same one."""
     return f"""\
-APP={quote(app)}; cd -- "$APP" 2>/dev/null || exit 0
-{CURRENT}
-[ -n "$current" ] || exit 0
-echo "current $current"
-{{ read -r digest && read -r version; }} 2>/dev/null <"releases/$current/{MARKER}" || exit 0
-echo "digest $digest"; echo "version $version"
+APP={quote(app)}; current=
+if cd -- "$APP" 2>/dev/null; then
+{CURRENT}fi
+if [ -n "$current" ]; then
+  echo "current $current"
+  {{ read -r digest && read -r version; }} 2>/dev/null <"releases/$current/{MARKER}" &&
+    {{ echo "digest $digest"; echo "version $version"; }}
+fi
+:
 """
 
 

@@ -175,7 +175,7 @@ class Examination:
             return self.failed(reason, f"{waited}; {found.text}", bad=found.proved)
         heard = self.tally.last.message if self.tally.last else self.look_taken.problem
         message = f"{waited} ({self.tally.summary()}); last answer: {heard or 'none'}"
-        if last is None:
+        if last is None or self.look_taken.facts is None:
             return self.failed("no_answer", message, bad=False)
         evidence = not last.success and last.answered and self.tally.age_s <= self._fresh_s
         return self.failed("deadline", message, bad=evidence)

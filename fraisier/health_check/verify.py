@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from fraisier.health_check.examination import Examination, Verdict
+from fraisier.health_check.examination import Examination, Look, Verdict
 from fraisier.health_check.ticker import Ticker
 
 APPEAR_S = 1.0
@@ -17,29 +17,22 @@ async def verify(exam: Examination) -> Verdict:
     """Return when the release is proved to serve, its service has ended, or the deadline has passed."""
     limit_s = exam.limited(exam.timing.deadline_s)
     with anyio.move_on_after(limit_s):
-        return await _appear(exam) or await _rise(exam)
+        return await _rise(exam)
     return exam.overdue(limit_s)
-
-
-async def _appear(exam: Examination) -> Verdict | None:
-    until = anyio.current_time() + APPEAR_S
-    while True:
-        facts = (await exam.look()).facts
-        if facts is None or facts.running is not False:
-            return None
-        started_anew = facts.invocation not in ("", exam.event.baseline)
-        if started_anew or anyio.current_time() >= until:
-            return await exam.failed_by_exit(exam.exited(exam.look_taken))
-        await anyio.sleep(APPEAR_STEP_S)
 
 
 async def _rise(exam: Examination) -> Verdict:
     ticker = Ticker(exam.timing.interval_s)
     passes = 0
+    appeared = False
     while True:
         if exam.elapsed_s >= exam.timing.initial_delay_s:
             passes = await _counted(exam, passes)
         look = await exam.look()
+        if not appeared and _may_appear(exam, look):
+            await anyio.sleep(APPEAR_STEP_S)
+            continue
+        appeared = True
         ended = exam.exited(look)
         if ended:
             return await exam.failed_by_exit(ended)
@@ -50,6 +43,14 @@ async def _rise(exam: Examination) -> Verdict:
         elif not await exam.disagrees(look):
             return exam.passed(_proof(exam, passes))
         await ticker.tick()
+
+
+def _may_appear(exam: Examination, look: Look) -> bool:
+    """Whether a service that does not run may still be about to: nothing was seen of its new start, and time is left."""
+    facts = look.facts
+    if facts is None or facts.running is not False or exam.elapsed_s >= APPEAR_S:
+        return False
+    return facts.invocation in ("", exam.event.baseline)
 
 
 async def _counted(exam: Examination, passes: int) -> int:

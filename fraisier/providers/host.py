@@ -91,12 +91,15 @@ class HostProvider(ABC):
     async def inspect(self, context: TargetContext) -> TargetFacts:
         """Look at `current` and at the service."""
         site = await self._site(context)
-        found = await site.facts(releases.describe(site.place.app), what="look")
+        service = context.settings.service
+        manager = None if service is None else manager_of(service)
+        look = "" if manager is None else manager.look_script(site)
+        found = await site.facts(releases.describe(site.place.app) + look, what="look")
         release = found.get("current", "")
-        if context.settings.service is None:
+        if manager is None:
             return TargetFacts(release=release)
         site = await self._site(context, release=release, version=found.get("version", ""))
-        state = await manager_of(context.settings.service).state(site)
+        state = await manager.state(site, found if look else None)
         return TargetFacts(
             release=release,
             running=state.running,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -72,8 +72,13 @@ class ServiceManager(Protocol):
         """End the service and everything that it started. No error when nothing runs."""
         ...
 
-    async def state(self, site: Site) -> State:
-        """Look, and change nothing."""
+    def look_script(self, site: Site) -> str:
+        """Return the script of ours whose facts `state` can be told from, so that one trip serves for more than one look;
+        empty when it takes the user's own commands to know."""
+        ...
+
+    async def state(self, site: Site, found: Mapping[str, str] | None = None) -> State:
+        """Look, and change nothing. `found` are the facts of `look_script`, when it was run already."""
         ...
 
     async def tail(self, site: Site, lines: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 
 import anyio
 
@@ -61,17 +62,21 @@ class CommandedService:
             f" `{service.status}` still says that the service runs"
         )
 
-    async def state(self, site: Site) -> State:
+    def look_script(self, site: Site) -> str:
+        """There is none: other programs are asked."""
+        return ""
+
+    async def state(self, site: Site, found: Mapping[str, str] | None = None) -> State:
         """Ask `status`; which start it is was noted when we started it."""
         if not self._service.status:
             return State(running=None)
         done = await site.command(self._service.status, "service.status", cwd=self._cwd(site))
-        found = await site.facts(commands.read_start(site.place.app), what="look")
+        start = await site.facts(commands.read_start(site.place.app), what="look")
         if done.exit_code == 0:
             return State(
                 running=True,
-                invocation=found.get("invocation", ""),
-                running_release=found.get("running_release", ""),
+                invocation=start.get("invocation", ""),
+                running_release=start.get("running_release", ""),
             )
         return State(running=False, detail=f"`{self._service.status}` ended with exit code {done.exit_code}")
 

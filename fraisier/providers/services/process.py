@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fraisier.commands import services as commands
 from fraisier.commands.sh import pairs
 from fraisier.config.schema import Service
@@ -51,9 +53,14 @@ class ProcessService:
         )
         return {"running": False, **{key: found[key] for key in ("stopped", "forced") if key in found}}
 
-    async def state(self, site: Site) -> State:
+    def look_script(self, site: Site) -> str:
+        """Read the pid file."""
+        return commands.look(site.place.app, site.place.mark)
+
+    async def state(self, site: Site, found: Mapping[str, str] | None = None) -> State:
         """Read the pid file, and believe it only when pid, start time and boot agree."""
-        found = await site.facts(commands.look(site.place.app, site.place.mark), what="look")
+        if found is None:
+            found = await site.facts(self.look_script(site), what="look")
         if found.get("running") == "yes":
             return State(
                 running=True,

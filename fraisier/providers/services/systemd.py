@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from fraisier.commands import systemd as commands
@@ -68,16 +69,20 @@ class SystemdService:
         await self._control(site, "stop")
         return {"running": False, **({"stopped": before.invocation} if before.running else {})}
 
-    async def state(self, site: Site) -> State:
+    def look_script(self, site: Site) -> str:
+        """There is none: other programs are asked."""
+        return ""
+
+    async def state(self, site: Site, found: Mapping[str, str] | None = None) -> State:
         """Ask systemd, and the main process for the directory that it runs in."""
-        found = await self._show(site)
-        active = found.get("ActiveState", "")
+        shown = await self._show(site)
+        active = shown.get("ActiveState", "")
         return State(
             running=active in _ACTIVE,
-            invocation=found.get("InvocationID", ""),
-            pid=int(found.get("MainPID") or 0),
-            running_release=found.get("running_release", ""),
-            detail="" if active in _ACTIVE else _ended(found),
+            invocation=shown.get("InvocationID", ""),
+            pid=int(shown.get("MainPID") or 0),
+            running_release=shown.get("running_release", ""),
+            detail="" if active in _ACTIVE else _ended(shown),
         )
 
     async def tail(self, site: Site, lines: int) -> list[str]:
