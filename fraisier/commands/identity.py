@@ -11,7 +11,11 @@ LOG_FILE = f"{STATE}/service.log"
 RELEASE_OF = """\
 release_of() {
   # Sets of to the id of the release that the working directory of process $1 lies in; $root is the app. Empty when in none.
-  of=$(cd -P "/proc/$1/cwd" 2>/dev/null && pwd -P 2>/dev/null) || of=$(readlink "/proc/$1/cwd" 2>/dev/null)
+  # `cd -P` leaves the real path in PWD, which takes no program; a directory that is gone needs one.
+  back=$PWD of=
+  if cd -P "/proc/$1/cwd" 2>/dev/null; then of=$PWD; fi
+  cd -P -- "$back" || exit 1
+  case $of in /proc/*|'') of=$(readlink "/proc/$1/cwd" 2>/dev/null) ;; esac
   case $of in "$root"/releases/*) of=${of#"$root"/releases/}; of=${of%%/*}; of=${of% (deleted)} ;; *) of= ;; esac
 }
 """

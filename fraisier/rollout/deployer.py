@@ -64,8 +64,7 @@ class Deployer(Life):
         provider = self._world.make_provider(self._settings)
         try:
             with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
-                artifact = await self._resolve(provider)
-                seen = await self._look(provider)
+                artifact, seen = await self._learn(provider)
                 return await self._plan(artifact, seen, self._targets)
         finally:
             await provider.aclose()
@@ -100,8 +99,7 @@ class Deployer(Life):
     async def _prepare_plan(self, provider: Provider) -> Plan | None:
         """Return the plan, now in the journal, or None when nobody could be reached and the end is written."""
         with anyio.CancelScope(deadline=anyio.current_time() + self._settings.timeout_s) as scope:
-            artifact = await self._resolve(provider)
-            seen = await self._look(provider)
+            artifact, seen = await self._learn(provider)
         if scope.cancelled_caught:
             raise DeploymentError(
                 f"the source and the targets did not answer within {self._settings.timeout_s:g} s",
@@ -239,8 +237,28 @@ class Deployer(Life):
 
     # planning
 
-    async def _resolve(self, provider: Provider) -> Artifact:
-        return await provider.resolve(self._settings, self._request.version)
+    async def _learn(self, provider: Provider) -> tuple[Artifact, dict[str, Seen]]:
+        """Return what the version means and what the targets answer; one does not wait for the other."""
+        seen: dict[str, Seen] = {}
+        failure: FraisierError | None = None
+
+        async def look() -> None:
+            nonlocal failure
+            try:
+                seen.update(await self._look(provider))
+            except FraisierError as error:
+                failure = error
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(look, name=f"look:{self._fraise.name}")
+            try:
+                artifact = await provider.resolve(self._settings, self._request.version)
+            except FraisierError as error:
+                failure = error
+                group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return artifact, seen
 
     async def _plan(
         self,

@@ -126,6 +126,24 @@ class Host:
         )
         return Run(done.returncode, done.stdout, done.stderr)
 
+    @contextlib.contextmanager
+    def running(self, *words: str) -> Iterator[subprocess.Popen[str]]:
+        """Have a command run inside meanwhile; afterwards it is killed, with what it started in its session."""
+        process = subprocess.Popen(
+            self.argv(*words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            # nsenter alone would leave what it runs inside behind, and that holds the pipe open.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
     def check(self, *words: str) -> str:
         """Run a command inside that must succeed, and return what it printed."""
         done = self.run(*words)

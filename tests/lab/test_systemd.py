@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -168,20 +167,15 @@ def test_logs_are_the_units_journal(project: Make) -> None:
     assert "starting v2 in mode ok" in last.out
 
 
-def test_logs_are_followed_from_before_the_units_first_line(project: Make, host: Host) -> None:
-    """What a first start writes is shown while it is followed."""
+@pytest.mark.timeout(30)
+def test_logs_are_followed_also_before_there_are_any(project: Make, host: Host) -> None:
+    """What the unit writes after it was first started is shown while it is followed."""
     web = project()
-    following = subprocess.Popen(
-        host.argv(*web.argv("logs", "web", "production", "-f")), stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert following.stdout is not None
+    with host.running(*web.argv("logs", "web", "production", "-f")) as following:
         assert ended(web.put("v1")) == OK
-        assert "t1 | " in (line := following.stdout.readline()), line
-        assert "starting v1" in (line := following.stdout.readline()), line
-    finally:
-        following.kill()
-        following.communicate()
+        assert following.stdout is not None
+        shown = next(line for line in following.stdout if "starting v1" in line)
+    assert shown.startswith("t1 | ")
 
 
 def test_status_live_tells_what_systemd_tells(project: Make, host: Host) -> None:
