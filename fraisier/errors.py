@@ -222,7 +222,7 @@ class AuditError(FraisierError):
     """Raised when the audit trail does not verify."""
 
     default_code = "AUDIT_FAILED"
-    default_hint = "keep a copy of the store, then compare with a backup; see docs/RELIABILITY.md"
+    default_hint = "keep a copy of the store, then compare it with a backup"
 
 
 class NotFoundError(FraisierError):

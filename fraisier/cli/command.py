@@ -67,7 +67,8 @@ class Leaf(_Shared):
 
     async def invoke(self, ctx: click.Context) -> Job:
         """Return the job. Nothing is done yet, so that parsing needs no event loop and its errors come first."""
-        return partial(_carry_out, self.run, Call(globals_of(ctx)), dict(ctx.params))
+        call = Call(globals_of(ctx), scrubs=ctx.find_object(list))
+        return partial(_carry_out, self.run, call, dict(ctx.params))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples as they would be typed."""

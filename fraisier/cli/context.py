@@ -6,6 +6,8 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -29,13 +31,23 @@ class Globals:
     log_format: str = ""
 
 
+class OutputError(OSError):
+    """What a command was called for could not be written."""
+
+
 class Call:
-    """One invocation of a command."""
+    """One invocation of a command. `scrubs` take out of an error's text what the invocation knows to be secret."""
 
     def __init__(
-        self, options: Globals, *, stdout: TextIO | None = None, stderr: TextIO | None = None
+        self,
+        options: Globals,
+        *,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+        scrubs: list[Callable[[Any], Any]] | None = None,
     ) -> None:
         self.options = options
+        self.scrubs = [] if scrubs is None else scrubs
         self.stdout = stdout or sys.stdout
         self.stderr = stderr or sys.stderr
         self.environ = os.environ
@@ -64,18 +76,27 @@ class Call:
         return Painter(color=self.color and (stream or self.stdout).isatty())
 
     def data(self, text: str) -> None:
-        """Write what the command was called for to stdout, and let it be seen at once."""
-        self.stdout.write(text + "\n")
-        self.stdout.flush()
+        """Write what the command was called for to stdout, and let it be seen at once.
+
+        Raises BrokenPipeError when the reader went away, OutputError when it cannot be written for another reason.
+        """
+        try:
+            self.stdout.write(text + "\n")
+            self.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(error.errno, error.strerror) from error
 
     def document(self, found: Any) -> None:
         """Write a JSON document on one line to stdout."""
         self.data(json.dumps(found, ensure_ascii=False, separators=(",", ":")))
 
     def say(self, text: str) -> None:
-        """Write something for people to stderr."""
-        self.stderr.write(text + "\n")
-        self.stderr.flush()
+        """Write something for people to stderr. A terminal that was closed, or a full disk, is no reason to fail."""
+        with suppress(OSError):
+            self.stderr.write(text + "\n")
+            self.stderr.flush()
 
     def note(self, text: str) -> None:
         """Write something for people to stderr that `--quiet` leaves out, and programs do not need."""
@@ -90,6 +111,12 @@ class Call:
         if not answer:
             self.stderr.write("\n")
         return answer.strip().lower() in ("y", "yes")
+
+    def scrubbed(self, found: Any) -> Any:
+        """Return a text, or nested data, without the secrets that became known while the command ran."""
+        for scrub in self.scrubs:
+            found = scrub(found)
+        return found
 
     # configuration and store
 

@@ -45,6 +45,45 @@ class ListType(click.ParamType):  # type: ignore[type-arg]
         return found
 
 
+class CountType(click.IntRange):
+    """A whole number of at least `least`. What is larger than anything on record means all of it."""
+
+    def __init__(self, least: int, *, most: int = 1_000_000_000) -> None:
+        super().__init__(min=least)
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        found: int = super().convert(value, param, ctx)
+        return min(found, self._most)
+
+
+class GivenType(click.ParamType):  # type: ignore[type-arg]
+    """A text that was left out, or says something: `--version "$UNSET"` must not come to mean the default."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        text = str(value)
+        if not text.strip():
+            self.fail("it is empty; leave the option out, or give it a value", param, ctx)
+        return text
+
+
+DAYS_MAX = 100_000
+"""More days than any journal knows; its microseconds still fit into a column."""
+
+
+def given(name: str, *, help: str, metavar: str) -> click.Option:
+    """Return an option whose value may not be empty; the empty string says that it was not given."""
+    return click.Option([name], help=help, metavar=metavar, type=GivenType(), callback=_or_empty)
+
+
+def _or_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    return value or ""
+
+
 def option(*names: str, help: str, **settings: Any) -> click.Option:
     """Return an option. Its default is not shown unless the help says it."""
     return click.Option(list(names), help=help, **settings)

@@ -7,7 +7,7 @@ then the file is empty. A release is built at its final path, because tools writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from fraisier.commands.sh import EXIT_BUSY, EXIT_CONFIG, EXIT_REFUSED, FAIL, quote, words
@@ -51,14 +51,21 @@ def _enter(app: str) -> str:
     return f'{FAIL}\nAPP={quote(app)}\ncd -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"\n'
 
 
-def preflight(app: str, *, need_kb: int, tools: Sequence[str] = ()) -> str:
+def tools() -> str:
+    """Check that the programs are there that our scripts use."""
+    return f"""\
+{FAIL}
+for tool in {words(TOOLS)}; do
+  command -v "$tool" >/dev/null 2>&1 || fail {EXIT_CONFIG} "the command $tool is not there"
+done
+"""
+
+
+def preflight(app: str, *, need_kb: int) -> str:
     """Check that a release can be put there; changes nothing. Prints `free_kb N`."""
     return f"""\
 {FAIL}
 APP={quote(app)}
-for tool in {words((*TOOLS, *tools))}; do
-  command -v "$tool" >/dev/null 2>&1 || fail {EXIT_CONFIG} "the command $tool is not there"
-done
 at=$APP
 while [ ! -e "$at" ] && [ ! -L "$at" ]; do at=${{at%/*}}; [ -n "$at" ] || at=/; done
 [ -d "$at" ] || fail {EXIT_CONFIG} "$at is not a directory"

@@ -16,6 +16,8 @@ PROPERTIES = (
     "Result",
     "ExecMainStatus",
 )
+BEGINNING = "-"
+"""The cursor before the first line of a unit that has written nothing yet."""
 _NO_SYSTEMD = (
     f"command -v systemctl >/dev/null 2>&1 || "
     f'fail {EXIT_CONFIG} "systemctl is not there: this target has no systemd"'
@@ -62,10 +64,10 @@ def journal(unit: str, *, lines: int) -> str:
 
 
 def journal_since(unit: str, cursor: str) -> str:
-    """Print what a unit's journal has after `cursor` (empty: nothing yet), and the new `-- cursor: C`."""
-    # Without a cursor it is the end of the whole journal that counts: the unit's own may still be empty.
-    after = f"--after-cursor={quote(cursor)} --unit={quote(unit)}" if cursor else "--lines=0"
-    return _journalctl(f"{after} --show-cursor")
+    """Print what a unit's journal has after `cursor` (empty: nothing yet; BEGINNING: all), and the new `-- cursor: C`."""
+    # The cursor has to be one of the unit's own: journalctl takes the first match after a foreign one for the cursor's entry.
+    after = {"": "--lines=0", BEGINNING: "--lines=all"}.get(cursor) or f"--after-cursor={quote(cursor)}"
+    return _journalctl(f"{after} --show-cursor --unit={quote(unit)}")
 
 
 def journal_of_start(invocation: str, *, lines: int) -> str:

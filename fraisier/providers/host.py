@@ -58,12 +58,19 @@ class HostProvider(ABC):
         )
         self._transports: dict[str, Transport] = {}
         self._opening = anyio.Lock()
+        self._hosts: dict[str, anyio.Lock] = {}
+        self._equipped: set[str] = set()
+        self._sizes: dict[str, int] = {}
 
     # what subclasses say
 
     @abstractmethod
     async def _open(self, context: TargetContext) -> Transport:
         """Open a transport to the target."""
+
+    def _host(self, context: TargetContext) -> str:
+        """Return what stands for the machine that the target is on."""
+        return context.target.name
 
     async def _bring(self, call: StepCall, place: Place, artifact: Artifact) -> str:
         """Bring the artifact to the target and return its path there."""
@@ -205,11 +212,10 @@ class HostProvider(ABC):
 
     async def _preflight(self, call: StepCall, site: Site) -> Evidence:
         _ = site.place.shared, site.place.env  # what cannot be resolved is found before anything is touched
+        await self._check_tools(call.context, site)
         need_kb = _SPARE_KB
         if call.artifact is not None and call.artifact.file:
-            path = anyio.Path(call.artifact.file)
-            if await path.exists():
-                need_kb += 2 * (await path.stat()).st_size // 1024
+            need_kb += 2 * await self._size(call.artifact.file) // 1024
         found = await site.facts(releases.preflight(site.place.app, need_kb=need_kb), what="preflight")
         if call.context.settings.service is not None:
             await manager_of(call.context.settings.service).check(site)
@@ -217,8 +223,23 @@ class HostProvider(ABC):
 
     async def _fetch(self, call: StepCall, site: Site) -> Evidence:
         artifact = await self._shipped(call)
-        size_bytes = (await anyio.Path(artifact.file).stat()).st_size
+        size_bytes = await self._size(artifact.file)
         return {"version": artifact.version, "digest": artifact.digest, "size_bytes": size_bytes}
+
+    async def _check_tools(self, context: TargetContext, site: Site) -> None:
+        """Look once a host whether the programs are there that our scripts use."""
+        host = self._host(context)
+        async with self._hosts.setdefault(host, anyio.Lock()):
+            if host not in self._equipped:
+                await site.script(releases.tools(), what="preflight")
+                self._equipped.add(host)
+
+    async def _size(self, file: str) -> int:
+        """Return the size of an artifact's file in bytes, looked up once; 0 when it is not there."""
+        if file not in self._sizes:
+            path = anyio.Path(file)
+            self._sizes[file] = (await path.stat()).st_size if await path.exists() else 0
+        return self._sizes[file]
 
     async def _shipped(self, call: StepCall) -> Artifact:
         """Return the artifact that goes to the targets, its file surely there."""

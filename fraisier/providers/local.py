@@ -29,6 +29,9 @@ class LocalProvider(HostProvider):
     async def _open(self, context: TargetContext) -> Transport:
         return LocalTransport(self._base_env)
 
+    def _host(self, context: TargetContext) -> str:
+        return ""
+
     async def _bring(self, call: StepCall, place: Place, artifact: Artifact) -> str:
         # The cache is on the same machine: nothing needs to be carried.
         return artifact.file

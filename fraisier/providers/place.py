@@ -35,9 +35,11 @@ class Place:
         self.deployment_id = deployment_id
         self._previous_version = previous_version
         self._resolver = resolver
-        self.app = self._app_path(self._names("", ""))
+        names = self._names()
+        self.app = self._app_path(names)
         self.release_path = f"{self.app}/releases/{release}" if release else ""
-        self.names = self._names(version, self.release_path)
+        own = (("version", version), ("release_path", self.release_path))
+        self.names = names | {key: value for key, value in own if value}
 
     def __str__(self) -> str:
         return f"{self.context.fraise} on {self.context.target.name}"
@@ -86,15 +88,9 @@ class Place:
         text, secrets = self._resolver.command(template, self.names, where=where)
         return self._checked(text, where), {**self.env, **secrets}
 
-    def _names(self, version: str, release_path: str) -> dict[str, str]:
+    def _names(self) -> dict[str, str]:
         context = self.context
-        return names_for(
-            fraise=context.fraise,
-            environment=context.environment,
-            target=context.target,
-            version=version,
-            release_path=release_path,
-        )
+        return names_for(fraise=context.fraise, environment=context.environment, target=context.target)
 
     def _app_path(self, names: Mapping[str, str]) -> str:
         path = self._checked(self._resolver.text(self.settings.app_path, names, where="app_path"), "app_path")

@@ -37,6 +37,7 @@ class Crew:
         self.capacity = capacity
         self.errors: dict[str, FraisierError] = {}
         self.updated: list[str] = []
+        self.open: set[str] = set()
         self.skipped: set[str] = {target.name for target in self.plan.targets if target.action == "skip"}
         self.is_rollback = self.plan.kind == "rollback"
         self._limiter = anyio.CapacityLimiter(self.plan.settings.rollout.max_parallel)
@@ -92,9 +93,9 @@ class Crew:
 
     @property
     def hopeless(self) -> bool:
-        """Whether no permit can ever come back: all that are away have failed here, and nobody is at work on them."""
+        """Whether no permit can come back: nobody is at work on those that are away, nor will be in this wave."""
         away = self.capacity.away
-        return len(away) >= self.capacity.limit and away <= set(self.errors)
+        return len(away) >= self.capacity.limit and not away & self.open
 
     def unreached(self) -> dict[str, FraisierError]:
         """Return the failures that say nothing but that the target was out of reach."""

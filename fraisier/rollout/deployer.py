@@ -245,7 +245,7 @@ class Deployer(Life):
         async def look() -> None:
             nonlocal failure
             try:
-                seen.update(await self._look(provider))
+                seen.update(await self._look(provider, self._targets))
             except FraisierError as error:
                 failure = error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -16,6 +16,7 @@ from fraisier.errors import (
     GuardRefusedError,
     InterruptedError,
     LeaseLostError,
+    ProviderError,
 )
 from fraisier.events import Actor, Event
 from fraisier.events import types as ev
@@ -123,7 +124,7 @@ class Life(ABC):
         for old in await journal.deployments(
             fraise=self._fraise.name, environment=self._environment, limit=50
         ):
-            if old.id == self.deployment_id or old.is_terminal:
+            if old.id == self.deployment_id or old.is_terminal or self._may_wait(old):
                 continue
             if old.state == "needs_attention" and not force:
                 return f"deployment {old.id} needs attention ({old.reason}): {old.detail}"
@@ -140,7 +141,16 @@ class Life(ABC):
             )
         return ""
 
-    async def _look(self, provider: Provider) -> dict[str, Seen]:
+    def _may_wait(self, old: DeploymentState) -> bool:
+        """Whether a deployment may still wait for the lease in a process that lives. It never held it, so it touched
+        nothing; once it has a version it held the lease, which is ours now."""
+        if old.state not in ("planned", "queued") or old.version:
+            return False
+        wait_s = float(old.request.get("lock_wait_s", 0.0)) + self._world.config.lease.ttl_s
+        return self._world.clock.now_us() < old.requested_us + int(wait_s * 1_000_000)
+
+    async def _look(self, provider: Provider, chosen: Sequence[Target]) -> dict[str, Seen]:
+        """Look at the whole fleet. Raises ProviderError when one of `chosen` answers but cannot be looked at."""
         look = Look(
             self._world.bus,
             provider,
@@ -148,7 +158,11 @@ class Life(ABC):
             max_parallel=self._settings.rollout.max_parallel,
             versions=await self._world.versions(self._fraise.name, self._environment),
         )
-        return await look.at(self._contexts())
+        seen = await look.at(self._contexts())
+        for target in chosen:
+            if problem := seen[target.name].problem:
+                raise ProviderError(f"{target.name}: cannot see what is there: {problem}")
+        return seen
 
     # what is written
 

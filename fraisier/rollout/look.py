@@ -16,7 +16,8 @@ _LOOK_S = 60.0
 
 
 class Look:
-    """Looks at targets side by side, each under a deadline; a target out of reach is a finding, not a failure.
+    """Looks at targets side by side, each under a deadline; whatever keeps one from being seen is a finding, not a
+    failure: a rollback must go on all the same.
 
     `versions` are the recorded ones, by target name, for checks that mention `{{ version }}`."""
 
@@ -57,6 +58,8 @@ class Look:
             return Seen(unreachable=f"no answer within {_LOOK_S:g} s", reason="timeout")
         except ProviderConnectionError as error:
             return Seen(unreachable=error.message, reason=str(error.context.get("reason", "unreachable")))
+        except Exception as error:  # noqa: BLE001 - per-target isolation: one target's look must not end the others'
+            return Seen(problem=error.message if isinstance(error, FraisierError) else repr(error))
         return Seen(facts, healthy)
 
     async def _healthy(self, context: TargetContext, facts: TargetFacts, purpose: str) -> bool | None:

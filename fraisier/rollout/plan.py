@@ -77,18 +77,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """What a look at one target found: facts, the answer of one probe (None: not asked), or why it is out of reach."""
+    """What a look at one target found: facts, the answer of one probe (None: not asked), why it is out of reach, or
+    the `problem` that kept a target that answers from being looked at."""
 
     facts: TargetFacts = TargetFacts()
     healthy: bool | None = None
     unreachable: str = ""
     reason: str = ""
+    problem: str = ""
 
     @property
     def serves(self) -> bool:
         """Whether the target does its work now, as far as can be seen."""
         return (
             not self.unreachable
+            and not self.problem
             and bool(self.facts.release)
             and self.facts.running is not False
             and self.healthy is not False
@@ -160,11 +163,27 @@ def way_back(name: str, recorded: Recorded, seen: Seen) -> tuple[str, str]:
         known = recorded.releases.get((name, place.good_release))
         if known is None or not known.bad:
             return place.good_release, place.good_version
+        if older := _older_good(known, recorded):
+            return older.release, older.version
     current = seen.facts.release
     known = recorded.releases.get((name, current))
     if current and (known is None or (not known.bad and known.status != "staged")):
         return current, known.version if known else ""
     return "", ""
+
+
+def _older_good(release: Release, recorded: Recorded) -> Release | None:
+    """Return the newest good release before this one that is still on the disk and not known to be bad."""
+    passed = {release.release}
+    while release.previous and release.previous not in passed:
+        older = recorded.releases.get((release.target, release.previous))
+        if older is None:
+            return None
+        if older.good and not older.bad and older.status != "pruned":
+            return older
+        passed.add(older.release)
+        release = older
+    return None
 
 
 def is_unchanged(name: str, version: str, digest: str, recorded: Recorded, seen: Seen) -> bool:

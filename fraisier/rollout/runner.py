@@ -6,6 +6,7 @@ verdict on health and the answer to failures to whoever responds on the bus.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import anyio
@@ -68,7 +69,8 @@ class Runner:
     # waves
 
     async def _all_waves(self) -> None:
-        progress_s = self.plan.settings.rollout.progress_deadline_s
+        # A rollback has one budget, its timeout: to give up on it early would leave targets on what failed.
+        progress_s = math.inf if self.crew.is_rollback else self.plan.settings.rollout.progress_deadline_s
         with anyio.CancelScope(deadline=anyio.current_time() + progress_s) as self._walk:
             for number, names in enumerate(self.plan.waves, 1):
                 targets = [t for t in self.plan.changes if t.name in names and not self._left_out(t)]
@@ -80,6 +82,7 @@ class Runner:
         crew = self.crew
         names = tuple(target.name for target in targets)
         await self.scribe.say(ev.WaveStarted(**crew.about(), wave=number, targets=names))
+        crew.open = set(names)
         await crew.side_by_side(targets, self._change, f"wave {number}")
         if crew.exceeded and not crew.is_rollback:
             failed = tuple(name for name in names if name in crew.errors)
@@ -104,6 +107,13 @@ class Runner:
             raise Halt(Verdict("interrupted", "interrupted", error.message)) from error
 
     async def _change(self, target: PlanTarget) -> None:
+        try:
+            await self._change_when_permitted(target)
+        finally:
+            self.crew.open.discard(target.name)
+            self.capacity.wake()
+
+    async def _change_when_permitted(self, target: PlanTarget) -> None:
         crew = self.crew
         used = await self.capacity.take(target.name, unless=lambda: crew.halted or crew.hopeless)
         if crew.halted:
@@ -142,7 +152,11 @@ class Runner:
     def _serves_again(self, target: PlanTarget) -> None:
         """Give the permit back; a target that became healthy is the only progress that moves the deadline."""
         self.capacity.back(target.name)
-        self._walk.deadline = anyio.current_time() + self.plan.settings.rollout.progress_deadline_s
+        if self.crew.is_rollback:
+            return
+        rollout = self.plan.settings.rollout
+        # A bake is a wait that was asked for, as a pause is.
+        self._walk.deadline = anyio.current_time() + rollout.progress_deadline_s + rollout.min_healthy_time_s
 
     def _updated_event(self, target: PlanTarget, duration_s: float) -> ev.TargetUpdated:
         return ev.TargetUpdated(
@@ -162,8 +176,8 @@ class Runner:
         bad = bool(error.context.get("bad")) and step in ("verify", "bake")
         await crew.say_failed(target, step, error, bad=bad)
         if crew.exceeded or crew.is_rollback or self._restore_one is None:
-            self.capacity.wake()
-        elif await self._restore_one(target, reason_of(error)):
+            return
+        if await self._restore_one(target, reason_of(error)):
             self.capacity.back(target.name)
 
     # the end

@@ -100,7 +100,7 @@ class Undo(Life):
     # planning
 
     async def _make_plan(self, provider: Provider, rollbacks: Rollbacks) -> Plan:
-        seen = await self._look(provider)
+        seen = await self._look(provider, self._targets)
         lost = [target.name for target in self._targets if seen[target.name].unreachable]
         if lost:
             raise DeploymentError(f"cannot reach {', '.join(lost)}", code="UNREACHABLE")

@@ -23,6 +23,7 @@ HOSTILE = [
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
 SCRIPTS: dict[str, Callable[[str], str]] = {
+    "tools": lambda app: releases.tools(),
     "preflight": lambda app: releases.preflight(app, need_kb=1),
     "unpack": lambda app: releases.unpack(
         app, "r1", digest="d", archive=app, shared=["a b/", "x'y", "d/e/f"]

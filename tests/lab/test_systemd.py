@@ -174,8 +174,11 @@ def test_logs_are_followed_also_before_there_are_any(project: Make, host: Host) 
     with host.running(*web.argv("logs", "web", "production", "-f")) as following:
         assert ended(web.put("v1")) == OK
         assert following.stdout is not None
-        shown = next(line for line in following.stdout if "starting v1" in line)
-    assert shown.startswith("t1 | ")
+        shown = [line := following.stdout.readline()]
+        while line and "starting v1 in mode ok" not in line:
+            shown.append(line := following.stdout.readline())
+    assert shown[0].startswith("t1 | ") and f"Started {web.unit}" in shown[0]
+    assert "starting v1 in mode ok" in shown[-1]
 
 
 def test_status_live_tells_what_systemd_tells(project: Make, host: Host) -> None:

@@ -136,4 +136,4 @@ fraises:
 def ended(run: Run) -> tuple[int, str, str]:
     """How a deployment ended: exit code, outcome, reason; or all that was said when there is no result."""
     last = run.lines[-1] if run.out.strip() else {}
-    return run.code, last.get("outcome") or f"{run.out}{run.err}", last.get("reason") or ""
+    return run.code, last.get("outcome") or f"{run.out}{run.err}"[-2000:], last.get("reason") or ""

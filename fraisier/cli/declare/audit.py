@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncclick as click
 
 from fraisier.cli.command import Leaf, Tree
-from fraisier.cli.params import option
+from fraisier.cli.params import DAYS_MAX, CountType, option
 
 _RUN = "fraisier.cli.run.audit"
 
@@ -16,7 +16,9 @@ def _filters() -> list[click.Parameter]:
         option("--environment", help="only in this environment", default="", metavar="ENV"),
         option("--type", help="only events of this type (`deployment.*`)", default="", metavar="TYPE"),
         option("--actor", help="only what this user asked for", default="", metavar="USER"),
-        option("--days", help="only the last N days", type=click.IntRange(min=1), default=None, metavar="N"),
+        option(
+            "--days", help="only the last N days", type=CountType(1, most=DAYS_MAX), default=None, metavar="N"
+        ),
     ]
 
 
@@ -30,7 +32,7 @@ _LIST = Leaf(
         option(
             "--limit",
             help="at most the last N (default 100)",
-            type=click.IntRange(min=1),
+            type=CountType(1),
             default=100,
             metavar="N",
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncclick as click
 
 from fraisier.cli.command import Leaf
-from fraisier.cli.params import argument, flag, fraise_and_environment, globs, option
+from fraisier.cli.params import CountType, argument, flag, fraise_and_environment, globs, option
 
 _STATUS = "fraisier.cli.run.status"
 
@@ -58,7 +58,7 @@ COMMANDS = {
                 "-n",
                 "--lines",
                 help="how many of the last lines of each target",
-                type=click.IntRange(min=0),
+                type=CountType(0),
                 default=50,
                 metavar="N",
             ),

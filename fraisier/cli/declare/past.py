@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncclick as click
 
 from fraisier.cli.command import Leaf
-from fraisier.cli.params import argument, flag, option
+from fraisier.cli.params import DAYS_MAX, CountType, argument, flag, option
 
 
 def _count(default: int) -> click.Option:
     return option(
         "--limit",
         help=f"at most so many (default {default})",
-        type=click.IntRange(min=1),
+        type=CountType(1),
         default=default,
         metavar="N",
     )
@@ -59,7 +59,7 @@ COMMANDS = {
             option(
                 "--days",
                 help="the last N days (default 30)",
-                type=click.IntRange(min=1),
+                type=CountType(1, most=DAYS_MAX),
                 default=30,
                 metavar="N",
             ),
@@ -82,7 +82,7 @@ COMMANDS = {
                 "-n",
                 "--lines",
                 help="only the last N events",
-                type=click.IntRange(min=0),
+                type=CountType(0),
                 default=None,
                 metavar="N",
             ),

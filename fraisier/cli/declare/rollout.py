@@ -10,6 +10,7 @@ from fraisier.cli.params import (
     argument,
     flag,
     fraise_and_environment,
+    given,
     globs,
     limit,
     lock_wait,
@@ -21,7 +22,7 @@ _RUN = "fraisier.cli.run.rollout"
 
 
 def _version(help: str) -> click.Option:
-    return option("--version", help=help, default="", metavar="REF")
+    return given("--version", help=help, metavar="REF")
 
 
 def _strategy() -> click.Option:
@@ -104,7 +105,7 @@ COMMANDS = {
         ],
         params=[
             *fraise_and_environment(),
-            option("--to", help="a release id, or a branch, tag or commit", default="", metavar="RELEASE"),
+            given("--to", help="a release id, or a branch, tag or commit", metavar="RELEASE"),
             limit(),
             _force("go on after a deployment that needed attention"),
             flag("--dry-run", help="show the plan and change nothing"),

@@ -56,7 +56,7 @@ COMMANDS = {
         "provider-info",
         run=f"{_PROVIDERS}:provider_info",
         help="Show what one provider does: its steps, and the configuration keys that it reads.",
-        examples=["fraisier provider-info bare_metal"],
+        examples=["fraisier provider-info local"],
         params=[argument("TYPE")],
     ),
     "_names": Leaf(

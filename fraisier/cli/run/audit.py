@@ -105,7 +105,7 @@ def verify(call: Call, *, head: str) -> int:
         call.data(
             f"{call.painter().paint('NOT OK', 'red', 'bold')}{at}: {report.problem}\nhead {report.head or '-'}"
         )
-        call.say("  try: keep a copy of the store, then compare it with a backup; see docs/RELIABILITY.md")
+        call.say("  try: keep a copy of the store, then compare it with a backup")
     return exits.OK if report.ok else exits.AUDIT
 
 

@@ -85,7 +85,7 @@ def restore(call: Call, *, file: str, force: bool, yes: bool) -> int:
     """Put a backup in the place of the store."""
     path, source = _store(call, must_exist=False), Path(file).absolute()
     if not source.exists():
-        raise UsageError(f"there is no file {source}")
+        raise UsageError(f"there is no file {source}", hint="name a file that `fraisier db backup` made")
     if call.interactive and not yes and not call.confirm(f"replace the store {path} by {source}?"):
         call.say("nothing was done")
         return exits.OK

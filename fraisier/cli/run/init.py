@@ -18,16 +18,18 @@ fraises:
     description: A first service
     environments:
       production:
-        # local: each target is a directory on this machine. bare_metal: each target is a host, reached with ssh.
+        # local: each target is a directory on this machine. `vars` are your own; they may stand in the lines below.
         provider: local
-        targets: [web-1, web-2]
+        targets:
+          - {name: web-1, vars: {port: 8001}}
+          - {name: web-2, vars: {port: 8002}}
 
         # EDIT 1 of 2: where the code comes from, a URL or the path of a git repository.
         git_repo: https://git.example.com/web.git
         branch: main
 
         # EDIT 2 of 2: what starts the service. It runs in the release, with `env`, and must stay in the foreground.
-        service: {process: "python3 -m http.server 8000"}
+        service: {process: "python3 -m http.server {{ target.vars.port }}"}
 
         # Each target has a directory of its own: releases/, shared/, and current -> releases/<the one that serves>.
         app_path: "~/.local/share/fraisier/web/{{ target.name }}"
@@ -38,7 +40,7 @@ fraises:
         # build: ["make build"]    # runs in the new release, before anything is switched
 
         # A target counts as updated only when its new process answers. Without a check it must keep running.
-        # health_check: {type: http, url: "http://127.0.0.1:8000/health", deadline: 60s}
+        # health_check: {type: http, url: "http://127.0.0.1:{{ target.vars.port }}/health", deadline: 60s}
 
         rollout:
           strategy: rolling        # or all_at_once

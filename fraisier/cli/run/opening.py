@@ -24,6 +24,7 @@ async def opened(
     """Give an orchestrator over the configured store. Raises ConfigurationError, DatabaseConnectionError."""
     config = config or call.load()
     redactor = Redactor()
+    call.scrubs.append(redactor.scrub_object)
     set_up_logging(call, config, redactor)
     orchestrator = Orchestrator(
         config, call.store_url(config), ids=ids, actor=local_actor("cli"), redactor=redactor

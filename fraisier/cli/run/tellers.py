@@ -70,7 +70,9 @@ class LineTeller:
     async def _write(self, write: Callable[[str], None], line: str) -> None:
         try:
             await anyio.to_thread.run_sync(write, line, abandon_on_cancel=True)
-        except BrokenPipeError:
+        except (
+            OSError
+        ):  # the reader went away, the disk is full: whoever started us still wants the deployment
             self.deaf = True
 
     def say(self, text: str) -> None:

@@ -94,7 +94,7 @@ class SystemdService:
         """Return what the unit's journal has after the cursor `position`."""
         text = await site.script(commands.journal_since(self._unit(site), position), what="reading the log")
         lines, cursor = _split(text)
-        return lines, cursor or position
+        return lines, cursor or position or commands.BEGINNING
 
     async def _show(self, site: Site) -> dict[str, str]:
         script = commands.show(site.place.app, self._unit(site))
