@@ -120,12 +120,12 @@ async def status(
     for key in sorted({*configured, *placements}):
         known = placements.get(key, {})
         names = [*configured.get(key, []), *(name for name in known if name not in configured.get(key, []))]
-        latest = await journal.deployments(fraise=key[0], environment=key[1], limit=1)
+        latest = await _latest(journal, *key)
         rows.append(
             {
                 "fraise": key[0],
                 "environment": key[1],
-                "deployment": {"id": latest[0].id, "state": latest[0].state} if latest else None,
+                "deployment": {"id": latest.id, "state": latest.state} if latest else None,
                 "targets": [
                     _target_row(
                         name,
@@ -138,6 +138,12 @@ async def status(
             }
         )
     return {"fraises": rows}
+
+
+async def _latest(journal: Journal, fraise: str, environment: str) -> DeploymentState | None:
+    """Return the latest deployment that somebody asked for; the rollback linked to one is part of that one."""
+    rows = await journal.deployments(fraise=fraise, environment=environment, limit=20)
+    return next((row for row in rows if not row.rollback_of), None)
 
 
 def _target_row(

@@ -21,3 +21,13 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("FRAISIER_") or name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
             monkeypatch.delenv(name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start whole processes take long and say the same on every Python: one Python is enough for them."""
+    for item in items:
+        folder = item.path.parent.name
+        if folder in ("acceptance", "lab") or (
+            folder == "cli" and item.path.name not in ("test_basics.py", "test_lines.py")
+        ):
+            item.add_marker(pytest.mark.once)

@@ -71,6 +71,11 @@ class Call:
             self.options.no_color or self.environ.get("NO_COLOR") or self.environ.get("TERM") == "dumb"
         )
 
+    @property
+    def animated(self) -> bool:
+        """Whether stderr is a terminal that can move its cursor; on another one a live screen would show nothing."""
+        return self.stderr.isatty() and self.environ.get("TERM", "") not in ("", "dumb", "unknown")
+
     def painter(self, stream: TextIO | None = None) -> Painter:
         """Return the painter for a stream (stdout when None)."""
         return Painter(color=self.color and (stream or self.stdout).isatty())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from fraisier.config import shell, template
@@ -79,6 +80,13 @@ class Resolver:
             for reference in references(text, command=kind == "command"):
                 if reason := self.problem(reference):
                     yield where, reference, reason
+
+    def make_known(self, settings: Environment) -> None:
+        """Let the redactor know every secret of an environment that can be read now: for texts that its services wrote."""
+        for _, text, kind in texts(settings):
+            for reference in references(text, command=kind == "command"):
+                with suppress(TemplateError):
+                    self._value(reference)
 
     def problem(self, reference: Reference) -> str:
         """Return why a reference cannot be resolved now, or an empty text."""

@@ -129,13 +129,13 @@ def _paused(t: Tables, r: Record, e: ev.DeploymentPaused) -> None:
 
 def _succeeded(t: Tables, r: Record, e: ev.DeploymentSucceeded) -> None:
     d = _end(t, r, e, "succeeded", e.outcome)
-    _settle_good(t, d, r)
+    _settle_good(t, d, ("updated", "unchanged"))
 
 
 def _failed(t: Tables, r: Record, e: ev.DeploymentFailed) -> None:
     d = _end(t, r, e, "failed", e.outcome)
     if e.reason == "partial":
-        _settle_good(t, d, r)
+        _settle_good(t, d, ("updated",))
 
 
 def _rolled_back(t: Tables, r: Record, e: ev.DeploymentRolledBack) -> None:
@@ -166,10 +166,11 @@ def _end(t: Tables, r: Record, e: Any, state: str, outcome: str) -> DeploymentSt
     return d
 
 
-def _settle_good(t: Tables, d: DeploymentState, r: Record) -> None:
-    """Last good moves here and nowhere else: with the terminal row."""
+def _settle_good(t: Tables, d: DeploymentState, outcomes: tuple[str, ...]) -> None:
+    """Last good moves here and nowhere else: with the terminal row. What an unfinished deployment brought becomes good
+    when a later one finds it there, unchanged and healthy."""
     for target in d.targets.values():
-        if target.outcome != "updated" or not target.release:
+        if target.outcome not in outcomes or not target.release:
             continue
         release = t.release(d.fraise, d.environment, target.name, target.release)
         place = t.placement(d.fraise, d.environment, target.name)

@@ -167,6 +167,7 @@ class HostProvider(ABC):
         """Yield the last lines of the service's log, then each new one. Nothing is left running at the target meanwhile."""
         if context.settings.service is None:
             raise ProviderConfigurationError(f"{context.fraise} has no service, and so no log")
+        self._resolver.make_known(context.settings)  # a service may print what it was given
         manager = manager_of(context.settings.service)
         site = await self._current_site(context, None)
         position = (await manager.since(site, ""))[1] if follow else ""

@@ -87,9 +87,12 @@ class Crew:
     @property
     def halted(self) -> bool:
         """Whether nothing new may begin. In a rollback the others finish."""
-        if self._fatal is not None or self.steps.stop.reason:
-            return True
-        return self.exceeded and not self.is_rollback
+        return self.stopped or (self.exceeded and not self.is_rollback)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the walk ends for a reason that is no target's failure."""
+        return self._fatal is not None or bool(self.steps.stop.reason)
 
     @property
     def hopeless(self) -> bool:

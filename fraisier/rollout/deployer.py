@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import anyio
 import msgspec
@@ -19,7 +18,7 @@ from fraisier.providers.base import Artifact, Provider
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.life import Life
-from fraisier.rollout.plan import Plan, Seen, encode_plan, make_plan
+from fraisier.rollout.plan import Plan, PlanTarget, Seen, encode_plan, make_plan
 from fraisier.rollout.request import DeployRequest, select, suggestion
 from fraisier.rollout.restore import to_restore
 from fraisier.rollout.result import DeploymentResult
@@ -152,7 +151,7 @@ class Deployer(Life):
         new = [target.name for target in plan.targets if not target.current_release]
         capacity = Capacity(plan.max_unavailable, plan.down, new)
 
-        async def restore_one(target: Any, reason: str) -> bool:
+        async def restore_one(target: PlanTarget, reason: str) -> bool:
             return await rollbacks.undo(
                 plan, self._state, [target.name], capacity, reason=reason, whole=False
             )
@@ -177,15 +176,34 @@ class Deployer(Life):
             case "done":
                 await self._say(ev.DeploymentSucceeded(**self._about(), duration_s=self._took_s()))
             case "partial":
-                await self._end_failed("failed", "partial", verdict.detail)
+                await self._end_partial(verdict)
             case "unreachable":
                 await self._end_failed("unreachable", verdict.reason, verdict.detail)
             case "prepare":
                 await self._end_failed("failed", verdict.reason, verdict.detail)
             case "interrupted":
                 await self._interrupted(verdict.reason, verdict.detail)
+            case "doubt":
+                await self._needs_attention(verdict.reason, verdict.detail)
             case _:
                 await self._recover(plan, verdict, rollbacks, capacity)
+
+    async def _end_partial(self, verdict: Verdict) -> None:
+        """End as partial, unless a tolerated failure could not be brought back: that needs a person."""
+        failed = [name for name in to_restore(self._state) if self._state.targets[name].outcome != "updated"]
+        if failed:
+            await self._needs_attention(
+                "rollback_failed", f"not back: {', '.join(failed)}; the cause was {verdict.detail}"
+            )
+        else:
+            await self._end_failed("failed", "partial", verdict.detail)
+
+    async def _needs_attention(self, reason: str, detail: str) -> None:
+        await self._say(
+            ev.DeploymentNeedsAttention(
+                **self._about(), reason=reason, detail=detail, duration_s=self._took_s()
+            )
+        )
 
     async def _recover(self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity) -> None:
         """Ask what to do about a failed deployment, and do it. The answer is in the journal before it is acted on."""
@@ -215,13 +233,9 @@ class Deployer(Life):
         )
         if not back:
             left = ", ".join(to_restore(self._state))
-            await self._say(
-                ev.DeploymentNeedsAttention(
-                    **self._about(),
-                    reason="rollback_failed",
-                    detail=f"not back at their last good release: {left}; the cause was {verdict.detail}",
-                    duration_s=self._took_s(),
-                )
+            await self._needs_attention(
+                "rollback_failed",
+                f"not back at their last good release: {left}; the cause was {verdict.detail}",
             )
         elif self._had_nothing_to_go_back_to(plan, names):
             await self._end_failed("failed", verdict.reason, verdict.detail)

@@ -82,18 +82,20 @@ class Fleet:
         try:
             with anyio.fail_after(_CONTROL_S):
                 await provider.control(action, context)
-        except (FraisierError, TimeoutError) as failure:
-            error = (
-                failure
-                if isinstance(failure, FraisierError)
-                else FraisierError(f"no end within {_CONTROL_S:g} s")
-            )
+        except TimeoutError:
+            error = FraisierError(f"no end within {_CONTROL_S:g} s")
+        except FraisierError as failure:
+            error = failure
+        except Exception as defect:  # noqa: BLE001 - a defect at one target must not cut the others off
+            error = FraisierError(f"internal error: {defect!r}", cause=defect)
+        else:
             took = round(anyio.current_time() - started, 6)
-            message = self._world.redactor.scrub(error.message)
-            await scribe.say(ev.ServiceFailed(**about, code=error.code, message=message, duration_s=took))
-            return error
-        await scribe.say(ev.ServiceSucceeded(**about, duration_s=round(anyio.current_time() - started, 6)))
-        return None
+            await scribe.say(ev.ServiceSucceeded(**about, duration_s=took))
+            return None
+        took = round(anyio.current_time() - started, 6)
+        message = self._world.redactor.scrub(error.message)
+        await scribe.say(ev.ServiceFailed(**about, code=error.code, message=message, duration_s=took))
+        return error
 
     async def live(self) -> dict[str, dict[str, Any]]:
         """Return what every target answers now: release, running, healthy, or why it is out of reach."""

@@ -82,7 +82,9 @@ class Leases:
                 lease = Lease(self, fraise, environment, deployment_id, (found.epoch if found else 0) + 1)
                 took_over = found.holder.owner if found is not None and found.held else ""
                 try:
-                    await lease.acquire(took_over)
+                    # Cancelled in between, nobody would know that the lease is ours to give back.
+                    with anyio.CancelScope(shield=True):
+                        await lease.acquire(took_over)
                 except GuardRefusedError:
                     continue  # somebody else was faster: look again
                 return lease
@@ -131,6 +133,7 @@ class Lease:
         self.environment = environment
         self.epoch = epoch
         self.lost = ""
+        self.broken: FraisierError | None = None
 
     @property
     def guard(self) -> Guard:
@@ -200,6 +203,8 @@ class Lease:
             return outcome[0]
         if failure:
             raise failure[0]
+        if self.broken is not None:
+            raise self.broken
         raise LeaseLostError(self.lost or "the lease was lost")
 
     async def _heartbeat(self, scope: anyio.CancelScope) -> None:
@@ -215,6 +220,11 @@ class Lease:
                 await self._leases._bus.publish(
                     ev.LeaseLost(**self._about, epoch=self.epoch, detail=error.message)
                 )
+                scope.cancel()
+                return
+            except FraisierError as error:
+                # A journal that takes no more facts ends the deployment here, before another may begin elsewhere.
+                self.broken = error
                 scope.cancel()
                 return
 

@@ -79,7 +79,8 @@ class Life(ABC):
         """Return how it ended. Raises what leaves no terminal row: a lost lease, a store that does not answer, cancellation
         (after `deployment.interrupted` was written)."""
         self._started = anyio.current_time()
-        await self._say_requested()
+        with anyio.CancelScope(shield=True):  # what was asked for is recorded, so that its end can be
+            await self._say_requested()
         try:
             return await self._under_lease()
         except DeploymentLockError as error:

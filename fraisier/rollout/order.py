@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import anyio
 
 from fraisier.config.schema import Config
+from fraisier.errors import FraisierError
 from fraisier.rollout.request import DeployRequest
 from fraisier.rollout.result import DeploymentResult
 
@@ -36,11 +37,13 @@ def needed(config: Config, fraise: str, among: Sequence[str]) -> set[str]:
 async def deploy_in_order(
     config: Config, requests: Sequence[DeployRequest], *, run: Run, skip: Skip
 ) -> list[DeploymentResult]:
-    """Run the requests and return the results in the order in which they ended."""
+    """Run the requests and return the results in the order in which they ended. An error that leaves no result (a lost
+    lease) is raised once the others have ended."""
     names = [request.fraise for request in requests]
     ended = {name: anyio.Event() for name in names}
     outcomes: dict[str, str] = {}
     results: list[DeploymentResult] = []
+    errors: list[FraisierError] = []
 
     async def one(request: DeployRequest) -> None:
         try:
@@ -54,10 +57,14 @@ async def deploy_in_order(
                 result = await run(request)
             outcomes[request.fraise] = result.outcome
             results.append(result)
+        except FraisierError as error:
+            errors.append(error)
         finally:
             ended[request.fraise].set()
 
     async with anyio.create_task_group() as group:
         for request in requests:
             group.start_soon(one, request, name=f"deploy:{request.fraise}@{request.environment}")
+    if errors:
+        raise errors[0]
     return results

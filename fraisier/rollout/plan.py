@@ -22,7 +22,8 @@ PREPARE_STEPS = ("preflight", "fetch", "stage")
 
 
 class PlanTarget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One target of a plan. `previous_*` is the good release that it goes back to (empty: it has none).
+    """One target of a plan. `previous_*` is the good release that it goes back to (empty: it has none), `current_*` what
+    was there when the plan was made, which after a hold or a stop is another one.
     `settings` is set where the release belongs to an earlier plan; `undo_migrate` names the release to undo."""
 
     name: str
@@ -35,6 +36,7 @@ class PlanTarget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     previous_release: str = ""
     previous_version: str = ""
     current_release: str = ""
+    current_version: str = ""
     baseline: str = ""
     steps: tuple[str, ...] = ()
     settings: Environment | None = None
@@ -172,6 +174,12 @@ def way_back(name: str, recorded: Recorded, seen: Seen) -> tuple[str, str]:
     return "", ""
 
 
+def version_of(name: str, release: str, recorded: Recorded) -> str:
+    """Return the version of a release on a target, empty when the journal does not know it."""
+    known = recorded.releases.get((name, release))
+    return known.version if known is not None else ""
+
+
 def _older_good(release: Release, recorded: Recorded) -> Release | None:
     """Return the newest good release before this one that is still on the disk and not known to be bad."""
     passed = {release.release}
@@ -239,6 +247,7 @@ def make_plan(
             previous_release=previous,
             previous_version=previous_version,
             current_release=look.facts.release,
+            current_version=version_of(target.name, look.facts.release, recorded),
             baseline=look.facts.invocation,
         )
         if target.name in skip:
@@ -253,9 +262,9 @@ def make_plan(
     changing = [target.name for target in planned if target.action == "update"]
     waves = STRATEGIES[strategy](changing, settings.rollout)
     fleet = tuple(target.name for target in settings.targets)
-    down = tuple(name for name in fleet if _is_down(name, recorded, seen))
+    down = tuple(name for name in fleet if is_down(name, recorded, seen))
     limit = unavailable_limit(settings, strategy, len(fleet))
-    _check_capacity(changing, down, limit)
+    check_capacity(changing, down, limit)
     return Plan(
         deployment_id=deployment_id,
         kind="deploy",
@@ -284,13 +293,14 @@ def _place_in_wave(target: PlanTarget, waves: Sequence[Sequence[str]], settings:
     return msgspec.structs.replace(target, wave=wave, steps=target_steps(settings, migrates=migrates))
 
 
-def _is_down(name: str, recorded: Recorded, seen: Mapping[str, Seen]) -> bool:
+def is_down(name: str, recorded: Recorded, seen: Mapping[str, Seen]) -> bool:
     """Whether a target that has served before does not serve now. One that was never deployed to is not missed."""
     place = recorded.placements.get(name)
     return place is not None and bool(place.good_release) and name in seen and not seen[name].serves
 
 
-def _check_capacity(changing: Sequence[str], down: Sequence[str], limit: int) -> None:
+def check_capacity(changing: Sequence[str], down: Sequence[str], limit: int) -> None:
+    """Raise DeploymentError (CAPACITY) when so many are down that none may be taken away, unless only those change."""
     if len(down) < limit or set(changing) <= set(down):
         return
     names = ", ".join(down)

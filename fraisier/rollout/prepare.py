@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from fraisier.errors import FraisierError, InterruptedError, ProviderConnectionError
+from fraisier.errors import (
+    DeploymentTimeoutError,
+    FraisierError,
+    InterruptedError,
+    ProviderConnectionError,
+)
+from fraisier.events import types as ev
 from fraisier.rollout.cleaning import Cleaner
 from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
 from fraisier.rollout.plan import PREPARE_STEPS, PlanTarget
@@ -28,13 +34,20 @@ class Preparation:
         step = ""
         try:
             for step in PREPARE_STEPS:
-                if step in target.steps and not crew.halted:
+                if step in target.steps and not self._pointless():
                     await crew.steps.take(target, step)
         except ENDS_EVERYTHING:
             raise
         except FraisierError as error:
             crew.errors[target.name] = error
             await crew.say_failed(target, step, error)
+
+    def _pointless(self) -> bool:
+        """Whether no target will be changed whatever else is prepared. One out of reach that may be left out does not
+        count: the others go on without it, and must be staged then."""
+        crew = self._crew
+        left_out = len(crew.unreached()) if self._plan.settings.rollout.on_unreachable == "skip" else 0
+        return crew.stopped or (len(crew.errors) > left_out and not crew.is_rollback)
 
     async def _barrier(self) -> None:
         crew = self._crew
@@ -50,6 +63,8 @@ class Preparation:
         if only_unreached and may_skip:
             crew.skipped |= set(unreached)
             crew.errors.clear()
+            for name in unreached:
+                crew.capacity.lost(name)
             return
         await self._cleaner.after_failed_preparation()
         if only_unreached:
@@ -62,21 +77,26 @@ class Preparation:
         migrate = self._plan.settings.migrate
         if migrate is None or migrate.on != "first" or crew.is_rollback:
             return
-        for target in self._plan.changes:
-            if "migrate" not in target.steps or target.name in crew.skipped:
-                continue
-            try:
-                await crew.steps.take(target, "migrate")
-            except InterruptedError as error:
-                raise Halt(Verdict("interrupted", "interrupted", error.message)) from error
-            except ProviderConnectionError as error:
-                await self._give_up(target, error)
-                raise Halt(Verdict("prepare", "unreachable", crew.first_error())) from error
-            except ENDS_EVERYTHING:
-                raise
-            except FraisierError as error:
-                await self._give_up(target, error)
-                raise Halt(Verdict("prepare", "migrate_failed", crew.first_error())) from error
+        # The one that was meant to migrate may have been left out since; another one does it then.
+        able = [target for target in self._plan.changes if target.name not in crew.skipped]
+        target = next((target for target in able if "migrate" in target.steps), able[0])
+        try:
+            await crew.steps.take(target, "migrate")
+        except InterruptedError as error:
+            raise Halt(Verdict("interrupted", "interrupted", error.message)) from error
+        except ProviderConnectionError as error:
+            await self._give_up(target, error)
+            raise Halt(Verdict("prepare", "unreachable", crew.first_error())) from error
+        except ENDS_EVERYTHING:
+            raise
+        except FraisierError as error:
+            if isinstance(error, DeploymentTimeoutError) and migrate.resume == "manual":
+                detail = crew.steps.safe(error)
+                about = crew.about(target.name)
+                await crew.scribe.say(ev.TargetInDoubt(**about, step="migrate", detail=detail))
+                raise Halt(Verdict("doubt", "in_doubt", detail)) from error
+            await self._give_up(target, error)
+            raise Halt(Verdict("prepare", "migrate_failed", crew.first_error())) from error
 
     async def _give_up(self, target: PlanTarget, error: FraisierError) -> None:
         self._crew.errors[target.name] = error

@@ -81,7 +81,8 @@ def restore_plan(
                 previous_release=known.release if known is not None else "",
                 previous_version=known.version if known is not None else "",
                 current_release=seen.get(name, Seen()).facts.release,
-                baseline=seen.get(name, Seen()).facts.invocation,
+                # Where nothing is started anew, the process that runs is the one that is meant.
+                baseline=seen.get(name, Seen()).facts.invocation if "restart" in steps else "",
                 steps=steps,
                 settings=way.settings,
                 undo_migrate=undo,

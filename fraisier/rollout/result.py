@@ -41,12 +41,25 @@ class DeploymentResult(msgspec.Struct, frozen=True):
         return {"type": "result", **msgspec.to_builtins(self)}
 
 
+class _PlannedTarget(msgspec.Struct):
+    name: str
+    current_version: str = ""
+
+
+class _PlanOutline(msgspec.Struct):
+    targets: tuple[_PlannedTarget, ...] = ()
+
+
+_decode_outline = msgspec.json.Decoder(_PlanOutline).decode
+
 NOT_ENDED = frozenset({"planned", "queued", "running", "rolling_back"})
 
 
 def result_of(state: DeploymentState, audit_head: str, hint: str = "") -> DeploymentResult:
     """Return the result that the folded state tells. `audit_head` is the hex hash of the chain's head."""
-    targets = tuple(_target_result(state, name) for name in state.targets)
+    planned = _decode_outline(state.plan).targets if state.plan else ()
+    found = {target.name: target.current_version for target in planned}
+    targets = tuple(_target_result(state, name, found.get(name, "")) for name in state.targets)
     duration_s = state.duration_s or max(0, state.finished_us - state.requested_us) / 1_000_000
     return DeploymentResult(
         outcome=state.outcome or state.state,
@@ -64,11 +77,16 @@ def result_of(state: DeploymentState, audit_head: str, hint: str = "") -> Deploy
     )
 
 
-def _target_result(state: DeploymentState, name: str) -> TargetResult:
+def _target_result(state: DeploymentState, name: str, found: str) -> TargetResult:
+    """Return what became of one target. `found` is the version that was there before, when that is known."""
     target = state.targets[name]
     outcome = target.outcome or ("in_doubt" if target.begun else "untouched")
-    on_it = outcome in ("updated", "unchanged") or (outcome in ("failed", "in_doubt") and target.begun)
-    version = target.version if on_it else target.previous_version
+    switch = target.steps.get("switch")
+    switched = switch is not None and switch.status != "failed"
+    unsure = outcome in ("failed", "in_doubt", "unreachable")
+    on_it = outcome in ("updated", "unchanged") or (unsure and switched)
+    before = target.previous_version if outcome == "rolled_back" else found or target.previous_version
+    version = target.version if on_it else before
     took_us = target.finished_us - target.started_us if target.started_us and target.finished_us else 0
     return TargetResult(
         name=name,

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from fraisier.errors import FraisierError
+from fraisier.errors import FraisierError, GuardRefusedError
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState
 from fraisier.providers.base import Provider, TargetContext
@@ -22,6 +22,8 @@ from fraisier.rollout.steps import StepRunner
 from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.verdict import Verdict
 from fraisier.rollout.world import World, about
+
+_LAST_WORDS_S = 15.0
 
 
 class Rollbacks:
@@ -89,7 +91,13 @@ class Rollbacks:
             seen = await look.at(contexts)
             seen = {name: _sick_if_failed(found, state, name) for name, found in seen.items()}
             plan = restore_plan(parent, state, names, deployment_id=child_id, ways=ways, seen=seen)
-            done, failed = await self._run(plan, state, capacity)
+            for name in plan.down:
+                capacity.lost(name)  # what does not serve needs no permit to go back
+            try:
+                done, failed = await self._run(plan, state, capacity)
+            except anyio.get_cancelled_exc_class():
+                await self._last_words(plan)
+                raise
         await self._tell_parent(plan, state, done)
         took = round(anyio.current_time() - started, 6)
         if failed:
@@ -177,6 +185,22 @@ class Rollbacks:
             await self._scribe.say(
                 ev.DeploymentSucceeded(**child, reason="rolled_back", duration_s=duration_s)
             )
+
+    async def _last_words(self, plan: Plan) -> None:
+        """Say that a rollback was cut off: by the deadline of what it belongs to, or with the task that ran both."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_LAST_WORDS_S):
+            try:
+                await self._scribe.say(
+                    ev.DeploymentInterrupted(
+                        deployment_id=plan.deployment_id,
+                        fraise=plan.fraise,
+                        environment=plan.environment,
+                        reason="cancelled",
+                        detail="it was cut off before every target was back",
+                    )
+                )
+            except GuardRefusedError:
+                return  # the lease is another's, who settles this
 
     async def _tell_parent(self, plan: Plan, state: DeploymentState, done: Sequence[str]) -> None:
         for target in plan.changes:

@@ -12,6 +12,7 @@ from fraisier.errors import (
     FraisierError,
     HealthCheckError,
     LeaseLostError,
+    ProviderError,
 )
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, StepState
@@ -68,16 +69,19 @@ class StepRunner:
             return dict(earlier.evidence)
         attempt = 0 if earlier is None else earlier.attempt
         strategy = ""
+        until = anyio.current_time() + self._timeout_s(target, step)
         while True:
             self.stop.check()
             attempt += 1
             try:
-                evidence = await self._attempt(target, step, attempt, keep)
+                evidence = await self._attempt(target, step, attempt, keep, until)
             except FraisierError as error:
                 if isinstance(error, LeaseLostError):
                     raise
                 decision = await self._recover(target, step, attempt, error)
-                if decision.action != "retry":
+                # The attempts of a step share its timeout; a wait beyond it leads to none.
+                too_late = anyio.current_time() + decision.delay_s >= until
+                if decision.action != "retry" or too_late:
                     if strategy:
                         await self.scribe.say(
                             ev.RecoveryFailed(
@@ -100,7 +104,7 @@ class StepRunner:
     # one attempt
 
     async def _attempt(
-        self, target: PlanTarget, step: str, attempt: int, keep: tuple[str, ...]
+        self, target: PlanTarget, step: str, attempt: int, keep: tuple[str, ...], until: float
     ) -> dict[str, Any]:
         about = self._about(target, step)
         before = (
@@ -119,7 +123,7 @@ class StepRunner:
 
         started = anyio.current_time()
         try:
-            evidence = await self._act(target, step, attempt, intent.seq, keep, on_output)
+            evidence = await self._act(target, step, attempt, intent.seq, keep, until, on_output)
         except FraisierError as error:
             await self.scribe.say(
                 ev.StepFailed(
@@ -130,7 +134,7 @@ class StepRunner:
                     error_type=type(error).__name__,
                     message=self.safe(error),
                     recoverable=error.recoverable,
-                    known=not isinstance(error, DeploymentTimeoutError),
+                    known=_is_known(error),
                     output_tail=tuple(tail),
                 )
             )
@@ -142,28 +146,42 @@ class StepRunner:
         return evidence
 
     async def _act(
-        self, target: PlanTarget, step: str, attempt: int, seq: int, keep: tuple[str, ...], on_output: Any
+        self,
+        target: PlanTarget,
+        step: str,
+        attempt: int,
+        seq: int,
+        keep: tuple[str, ...],
+        until: float,
+        on_output: Any,
     ) -> dict[str, Any]:
         if step in HEALTH_STEPS:
             return await self.ask_health(target, step)
+        undo = step == "migrate" and bool(target.undo_migrate)
         call = StepCall(
             context=self.context(target),
             step=step,
             deployment_id=self.plan.deployment_id,
             attempt=attempt,
             token=(self.epoch, seq),
-            release=target.undo_migrate or target.release,
+            release=target.undo_migrate if undo else target.release,
             version=target.version,
             previous_release=target.previous_release,
             previous_version=target.previous_version,
             artifact=self.plan.artifact,
             keep=keep,
-            undo=bool(target.undo_migrate) and step == "migrate",
+            undo=undo,
             on_output=on_output,
         )
         timeout_s = self._timeout_s(target, step)
-        with anyio.move_on_after(timeout_s) as scope:
-            return await self.provider.perform(call)
+        with anyio.CancelScope(deadline=until) as scope:
+            try:
+                return await self.provider.perform(call)
+            except FraisierError:
+                raise
+            except Exception as error:  # per-target isolation: a provider's defect is a failure of this step
+                what = f"internal error in {step} on {target.name}: {error!r}"
+                raise ProviderError(what, code="INTERNAL_ERROR", cause=error) from error
         if not scope.cancelled_caught:  # pragma: no cover - the scope returns or is cancelled
             raise DeploymentError(f"{step} on {target.name} ended without a result")
         raise DeploymentTimeoutError(
@@ -212,7 +230,7 @@ class StepRunner:
                 error_type=type(error).__name__,
                 message=self.safe(error),
                 recoverable=error.recoverable,
-                known=not isinstance(error, DeploymentTimeoutError),
+                known=_is_known(error),
                 max_attempts=retry.max_attempts,
                 base_delay_s=retry.base_delay_s,
                 backoff_factor=retry.backoff_factor,
@@ -255,3 +273,8 @@ class StepRunner:
     def safe(self, error: FraisierError) -> str:
         """Return the error's message without any known secret."""
         return self.redactor.scrub(error.message)
+
+
+def _is_known(error: FraisierError) -> bool:
+    """Whether the failure says that the step did not happen: neither a timeout nor a defect does."""
+    return not isinstance(error, DeploymentTimeoutError) and error.code != "INTERNAL_ERROR"

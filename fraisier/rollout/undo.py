@@ -19,7 +19,9 @@ from fraisier.rollout.plan import (
     PlanTarget,
     Recorded,
     Seen,
+    check_capacity,
     decode_plan,
+    is_down,
     release_id,
     settings_digest,
     target_steps,
@@ -57,9 +59,9 @@ class Undo(Life):
         provider = self._world.make_provider(self._settings)
         try:
             with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
-                return await self._make_plan(
-                    provider, Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=0)
-                )
+                rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=0)
+                plan, _ = await self._make_plan(provider, rollbacks)
+                return plan
         finally:
             await provider.aclose()
 
@@ -70,10 +72,14 @@ class Undo(Life):
         rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=lease.epoch)
         with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
             try:
-                plan = await self._make_plan(provider, rollbacks)
+                plan, down = await self._make_plan(provider, rollbacks)
             except FraisierError as error:
-                await self._end_failed("failed", reason_of(error), self._safe(error))
+                outcome = "unreachable" if error.code == "UNREACHABLE" else "failed"
+                await self._end_failed(outcome, reason_of(error), self._safe(error))
                 return self._result(error.hint)
+        if self._stop.reason:
+            await self._interrupted("interrupted", f"stopped: {self._stop.reason}")
+            return self._result()
         contexts = [
             self._context(target.target)
             if target.settings is None
@@ -81,10 +87,13 @@ class Undo(Life):
             for target in plan.targets
         ]
         with self._world.subjects.known(self.deployment_id, provider, contexts):
-            capacity = Capacity(plan.max_unavailable, plan.down)
+            capacity = Capacity(plan.max_unavailable, {*plan.down, *down})
             verdict, runner = await rollbacks.run_plan(plan, capacity)
             failed = [target.name for target in plan.changes if target.name not in runner.crew.updated]
-            if failed:
+            if failed and not any(target.begun for target in self._state.targets.values()):
+                detail = runner.crew.first_error() or verdict.detail
+                await self._end_failed("failed", "prepare_failed", detail)
+            elif failed:
                 await self._say(
                     ev.DeploymentNeedsAttention(
                         **self._about(),
@@ -99,22 +108,28 @@ class Undo(Life):
 
     # planning
 
-    async def _make_plan(self, provider: Provider, rollbacks: Rollbacks) -> Plan:
+    async def _make_plan(self, provider: Provider, rollbacks: Rollbacks) -> tuple[Plan, tuple[str, ...]]:
+        """Return the plan, and every target of the fleet that is down already. Raises DeploymentError (CAPACITY) when
+        those leave no room for the plan."""
         seen = await self._look(provider, self._targets)
         lost = [target.name for target in self._targets if seen[target.name].unreachable]
         if lost:
             raise DeploymentError(f"cannot reach {', '.join(lost)}", code="UNREACHABLE")
         recorded = await self._world.recorded(self._fraise.name, self._environment)
         if self._request.to:
-            return await self._plan_to(provider, recorded, seen)
-        return await self._plan_back(provider, rollbacks, recorded, seen)
+            plan = await self._plan_to(provider, recorded, seen)
+        else:
+            plan = await self._plan_back(provider, rollbacks, recorded, seen)
+        down = tuple(t.name for t in self._settings.targets if is_down(t.name, recorded, seen))
+        check_capacity([target.name for target in plan.changes], down, plan.max_unavailable)
+        return plan, down
 
     async def _plan_back(
         self, provider: Provider, rollbacks: Rollbacks, recorded: Recorded, seen: Mapping[str, Seen]
     ) -> Plan:
         """Undo the latest deployment that still stands, on the targets that it changed."""
         chosen = {target.name for target in self._targets}
-        latest = await self._latest(chosen)
+        latest = await self._latest(chosen, recorded)
         if latest is None:
             raise DeploymentError(
                 "there is no deployment here that can be undone",
@@ -122,7 +137,7 @@ class Undo(Life):
                 hint="name a release with --to",
             )
         parent = decode_plan(latest.plan)
-        names = [name for name, target in latest.targets.items() if name in chosen and _stands(latest, name)]
+        names = [name for name in latest.targets if name in chosen and _stands(latest, name, recorded)]
         ways = await rollbacks.ways_back(parent, names)
         names = [name for name in names if ways[name].release]
         if not names:
@@ -156,6 +171,8 @@ class Undo(Life):
     async def _plan_to(self, provider: Provider, recorded: Recorded, seen: Mapping[str, Seen]) -> Plan:
         """Bring a named release, or version, to every chosen target; what is no longer there is staged again."""
         known = [release for release in recorded.releases.values() if _is_meant(release, self._request.to)]
+        # Of several releases of one version, the newest that is not known to be bad.
+        known.sort(key=lambda release: (not release.bad, release.seq))
         present = {release.target: release for release in known if release.status != "pruned"}
         absent = [target.name for target in self._targets if target.name not in present]
         artifact: Artifact | None = None
@@ -222,24 +239,37 @@ class Undo(Life):
             max_unavailable=unavailable_limit(settings, "rolling", len(settings.targets)),
         )
 
-    async def _latest(self, chosen: set[str]) -> DeploymentState | None:
+    async def _latest(self, chosen: set[str], recorded: Recorded) -> DeploymentState | None:
         journal = self._world.journal
         for row in await journal.deployments(
             fraise=self._fraise.name, environment=self._environment, limit=200
         ):
-            if row.kind != "deploy" or row.state not in ("succeeded", "failed"):
+            if row.kind != "deploy" or row.id == self.deployment_id:
                 continue
             full = await journal.deployment(row.id)
-            if full is not None and any(_stands(full, name) for name in full.targets if name in chosen):
+            if full is not None and any(
+                _stands(full, name, recorded) for name in full.targets if name in chosen
+            ):
                 return full
         return None
 
 
-def _stands(state: DeploymentState, name: str) -> bool:
-    """Whether what a deployment did to a target still stands: it updated it, ended well there, and was not undone."""
+def _stands(state: DeploymentState, name: str, recorded: Recorded) -> bool:
+    """Whether what a deployment did to a target still stands: it was neither undone, nor replaced, nor passed over on the
+    way back to an older release that somebody named. One that was stopped half-way stands where its release is current."""
     target = state.targets[name]
-    ended = state.state == "succeeded" or (state.state == "failed" and state.reason == "partial")
-    return ended and target.outcome == "updated" and not target.undone
+    place = recorded.placements.get(name)
+    if target.undone or target.outcome in ("rolled_back", "unchanged"):
+        return False
+    if not (_ended_well(state) and target.outcome == "updated"):
+        return target.begun and place is not None and place.release == target.release
+    good = recorded.releases.get((name, place.good_release)) if place is not None else None
+    made = recorded.releases.get((name, target.release))
+    return good is None or made is None or good.seq >= made.seq
+
+
+def _ended_well(state: DeploymentState) -> bool:
+    return state.state == "succeeded" or (state.state == "failed" and state.reason == "partial")
 
 
 def _status(release: Release | None) -> str:

@@ -9,7 +9,7 @@ from fraisier.errors import FraisierError
 
 class Verdict(msgspec.Struct, frozen=True):
     """The end of a walk. `kind` is done, partial, prepare (nothing was changed), changed (failed after a change),
-    unreachable or interrupted."""
+    unreachable, doubt (nobody knows whether a step happened that may not be repeated) or interrupted."""
 
     kind: str
     reason: str = ""

@@ -218,3 +218,46 @@ def test_a_traceback_is_shown_only_when_it_is_asked_for_twice(untouched: Project
         )
         assert done.returncode == 2
         assert ("Traceback" in done.stderr) is expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("history", "--limit", "9" * 30),
+        ("stats", "--days", "9" * 30),
+        ("events", "--lines", "9" * 30),
+        ("audit", "list", "--limit", "9" * 30, "--days", "9" * 30),
+        ("audit", "export", "--days", "9" * 30),
+    ],
+    ids=" ".join,
+)
+def test_a_number_larger_than_all_that_is_on_record_means_all_of_it(
+    untouched: Project, arguments: tuple[str, ...]
+) -> None:
+    untouched.run("db", "upgrade")
+    untouched.run(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("deploy", "--version="), ("plan", "--version="), ("rollback", "--to=")]
+)
+def test_an_empty_version_is_refused_and_never_the_default(
+    untouched: Project, arguments: tuple[str, str]
+) -> None:
+    command, option = arguments
+    assert "it is empty" in untouched.run(command, "shop", "staging", option, code=2).stderr
+
+
+@pytest.mark.parametrize("command", ["history", "db check", "db upgrade", "audit list"])
+def test_a_store_that_is_a_directory_is_named_as_such(untouched: Project, command: str) -> None:
+    told = untouched.run(*command.split(), "--store", f"sqlite:///{untouched.root}", code=1).stderr
+    assert str(untouched.root) in told
+    assert "directory" in told
+    assert "not one of Fraisier's own" not in told
+
+
+def test_a_store_that_cannot_be_made_is_an_error_of_ours(untouched: Project) -> None:
+    nowhere = f"sqlite:///{untouched.config}/below/a/file.db"
+    error = untouched.json("db", "upgrade", "--store", nowhere, code=1)["error"]
+    assert error["code"] == "DATABASE_CONNECTION_ERROR"
+    assert "Not a directory" in error["message"]

@@ -52,6 +52,10 @@ class Terminal:
             pass
         return self.process.wait(PROCESS_S)
 
+    def hang_up(self) -> None:
+        """Close the terminal: what runs on it is sent SIGHUP and can write no more."""
+        os.dup2(os.open(os.devnull, os.O_RDONLY), self._master)
+
     @property
     def plain(self) -> str:
         """What was shown, without escape codes."""
@@ -116,6 +120,24 @@ def test_ctrl_c_at_the_question_exits_with_130_and_changes_nothing(project: Proj
         screen.type("\x03")
         assert screen.end() == 130
     assert not (project.root / "srv").exists()
+
+
+def test_a_terminal_that_is_closed_interrupts_in_order(project: Project) -> None:
+    gate = project.root / "gate-open"
+    project.write_config(gate=str(gate))
+    with terminal(project, "deploy", "shop", "staging", "--yes") as screen:
+        screen.wait_for("at the gate")
+        screen.hang_up()
+        gate.touch()
+        assert screen.process.wait(PROCESS_S) == 130
+    assert project.json("history")["deployments"][0]["outcome"] == "interrupted"
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(project: Project) -> None:
+    with terminal(project, "deploy", "shop", "staging", "--yes", TERM="dumb") as screen:
+        assert screen.end() == 0
+    assert "shop/staging t1: stage done" in screen.plain
+    assert "\x1b" not in screen.seen
 
 
 def test_yes_deploys_with_a_live_screen_that_stays(project: Project) -> None:

@@ -39,7 +39,7 @@ async def test_a_store_that_was_copied_or_closed_is_one_file(path):
     assert [found.name for found in path.parent.iterdir()] == ["fraisier.db"]
 
 
-async def refused(path, **options):
+async def expect_refused(path, **options):
     journal = make("sqlite", path, **options)
     with pytest.raises(DatabaseConnectionError) as caught:
         await journal.open(lambda records: None)
@@ -49,13 +49,13 @@ async def refused(path, **options):
 
 async def test_a_directory_that_cannot_be_made_is_an_error_with_the_path(tmp_path):
     (tmp_path / "file").write_text("not a directory")
-    await refused(tmp_path / "file" / "fraisier.db")
+    await expect_refused(tmp_path / "file" / "fraisier.db")
 
 
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(path):
     path.parent.mkdir()
     path.write_text("hello " * 1000)
-    error = await refused(path)
+    error = await expect_refused(path)
     assert "not a database" in error.message
     assert path.read_text() == "hello " * 1000
 
@@ -65,7 +65,7 @@ async def test_the_database_of_another_program_is_refused_and_left_alone(path):
     connection = sqlite3.connect(path)
     connection.execute("create table users (name text)")
     connection.close()
-    assert "another program" in (await refused(path)).message
+    assert "another program" in (await expect_refused(path)).message
 
 
 async def test_a_newer_schema_is_refused_with_what_to_do(path):
@@ -73,13 +73,13 @@ async def test_a_newer_schema_is_refused_with_what_to_do(path):
         pass
     with raw(path) as connection:
         connection.execute("update meta set value = '99' where key = 'schema_version'")
-    error = await refused(path)
+    error = await expect_refused(path)
     assert "schema version 99" in error.message and "upgrade fraisier" in error.hint
     assert not error.recoverable
 
 
 async def test_a_read_only_journal_does_not_make_a_store(path):
-    await refused(path, read_only=True)
+    await expect_refused(path, read_only=True)
     assert not path.exists()
 
 
@@ -113,7 +113,7 @@ async def test_an_older_store_is_migrated_when_it_is_opened_and_its_tables_are_f
 
 async def test_an_older_store_is_not_migrated_by_a_read_only_journal(path):
     await to_first_version(path)
-    error = await refused(path, read_only=True)
+    error = await expect_refused(path, read_only=True)
     assert "schema version 1" in error.message and "db upgrade" in error.hint
 
 
@@ -121,7 +121,7 @@ async def test_a_migration_that_fails_changes_nothing(path):
     await to_first_version(path)
     with raw(path) as connection:
         connection.execute("create table leases (in_the_way text)")
-    await refused(path)
+    await expect_refused(path)
     with raw(path) as connection:
         tables = {
             name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")

@@ -205,9 +205,7 @@ def _furnish(host: Host) -> None:
 
 def _boot_argv(host: Host) -> list[str]:
     # The interpreter and the checkout may lie on another file system than `/`, or below the container's own /tmp.
-    seen = {str(CHECKOUT), sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parents[1])} - {
-        "/usr"
-    }
+    seen = {sys.prefix, sys.base_prefix, str(Path(sys.executable).resolve().parents[1])} - {"/usr"}
     nspawn = [
         "systemd-nspawn",
         "--quiet",
@@ -226,6 +224,7 @@ def _boot_argv(host: Host) -> list[str]:
         f"--bind={host.units}:/etc/systemd/system",
         f"--bind-ro={host.base}/machine-id:/etc/machine-id",
         *(f"--bind-ro={path}" for path in sorted(seen)),
+        f"--bind={CHECKOUT}",  # writable, so that what was compiled once is kept
         "systemd.unit=lab.target",
     ]
     own = ["setpriv", "--pdeathsig=TERM", "unshare", "--mount", "--propagation=private"]

@@ -248,6 +248,21 @@ async def test_builds_of_the_orchestrator_are_done_once(kit: Kit) -> None:
         await kit.call(provider, context, "fetch", "r2", artifact=artifact)
 
 
+async def test_a_build_for_all_targets_goes_without_what_differs_between_them(kit: Kit) -> None:
+    """With build_on: orchestrator the build has the `env` that all targets share; the rest of it is no error."""
+    settings: dict[str, Any] = {
+        "build": ("env | grep -E '^(SHARED|OWN)=' >seen",),
+        "build_on": "orchestrator",
+        "env": {"SHARED": "{{ fraise }}", "OWN": "{{ target.name }}"},
+    }
+    provider = kit.provider()
+    context = kit.context(**settings)
+    artifact = await provider.resolve(context.settings, "")
+    for step in ("fetch", "stage"):
+        await kit.call(provider, context, step, "r1", artifact=artifact, version="v", deployment_id="d")
+    assert (kit.app() / "releases/r1/seen").read_text() == "SHARED=api\n"
+
+
 async def test_a_commanded_service_proves_its_restart(kit: Kit) -> None:
     """`status` must fail after `stop` and succeed after `start`; each start is another invocation."""
     service = Service(

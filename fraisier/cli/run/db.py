@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 
@@ -14,6 +16,8 @@ from fraisier.errors import DatabaseConnectionError, UsageError
 from fraisier.ids import SystemIds
 from fraisier.journal import maintenance
 from fraisier.journal.store import store_path
+
+T = TypeVar("T")
 
 
 def _store(call: Call, *, must_exist: bool) -> Path:
@@ -27,6 +31,15 @@ def _store(call: Call, *, must_exist: bool) -> Path:
     return path
 
 
+def _run(work: Callable[[], Awaitable[T]]) -> T:
+    """Do the work. Raises DatabaseConnectionError when a file or directory does not let us."""
+    try:
+        return anyio.run(work)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise DatabaseConnectionError(f"{where}{error.strerror}", recoverable=False, cause=error) from error
+
+
 def upgrade(call: Call) -> int:
     """Apply the missing migrations."""
     path = _store(call, must_exist=False)
@@ -35,7 +48,7 @@ def upgrade(call: Call) -> int:
     async def work() -> tuple[int, int]:
         return await maintenance.upgrade_store(path, ids=ids)
 
-    before, after = anyio.run(work)
+    before, after = _run(work)
     if call.json:
         call.document({"path": str(path), "before": before, "after": after})
     else:
@@ -55,7 +68,7 @@ def check(call: Call) -> int:
         async with reading(call) as journal:
             return await journal.check()
 
-    faults = anyio.run(work)
+    faults = _run(work)
     if call.json:
         call.document({"ok": not faults, "path": str(path), "problems": faults})
     else:
@@ -73,7 +86,7 @@ def backup(call: Call, *, file: str) -> int:
         verified = await maintenance.backup(path, destination)
         return verified.rows, verified.head
 
-    rows, head = anyio.run(work)
+    rows, head = _run(work)
     if call.json:
         call.document({"path": str(path), "backup": str(destination), "rows": rows, "head": head})
     else:
@@ -93,7 +106,7 @@ def restore(call: Call, *, file: str, force: bool, yes: bool) -> int:
     async def work() -> Path | None:
         return await maintenance.restore(path, source, clock=SystemClock(), force=force)
 
-    replaced = anyio.run(work)
+    replaced = _run(work)
     if call.json:
         call.document(
             {"path": str(path), "source": str(source), "replaced": str(replaced) if replaced else None}

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fraisier.cli.context import Call
 from fraisier.clock import SystemClock
 from fraisier.config.schema import Config
-from fraisier.errors import NotFoundError
+from fraisier.errors import DatabaseConnectionError, NotFoundError
 from fraisier.events import Record
 from fraisier.ids import SystemIds
 from fraisier.journal.base import Journal, OnCommit
@@ -30,6 +30,12 @@ async def reading(
     if path is not None and not path.exists():
         call.note(f"there is no store at {path} yet: nothing was recorded there")
         url = "memory:"
+    if path is not None and path.is_dir():
+        message, hint = (
+            f"the store {path} is a directory, not a file",
+            "name a file in it: --store sqlite:///PATH",
+        )
+        raise DatabaseConnectionError(message, hint=hint, context={"path": str(path)}, recoverable=False)
     clock = SystemClock()
     journal = open_journal(url, clock=clock, ids=SystemIds(clock), read_only=True)
     await journal.open(on_commit)

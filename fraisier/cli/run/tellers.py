@@ -85,7 +85,7 @@ async def make_teller(call: Call) -> AsyncIterator[Teller]:
     """Give the teller that fits the options and the terminal."""
     if call.options.quiet and not call.json:
         yield SilentTeller(call)
-    elif call.json or not call.stderr.isatty() or call.options.verbose or call.options.log_format:
+    elif call.json or not call.animated or call.options.verbose or call.options.log_format:
         # Log lines and a live screen would write over each other.
         yield SilentTeller(call) if _logged(call) else LineTeller(call)
     else:

@@ -11,6 +11,7 @@ import msgspec
 
 from fraisier.config.resolve import Resolver
 from fraisier.config.schema import Environment
+from fraisier.config.template import Name, pieces
 from fraisier.errors import DeploymentTimeoutError, FraisierError, ProviderUnavailableError
 from fraisier.providers.base import Artifact
 from fraisier.providers.outcome import failed
@@ -86,6 +87,7 @@ class Builder:
         own = {
             name: self._resolver.text(value, job.names, where=f"env.{name}")
             for name, value in job.settings.env.items()
+            if not _of_a_target(value)
         }
         facts = {
             "FRAISIER_FRAISE": job.names.get("fraise", ""),
@@ -95,3 +97,8 @@ class Builder:
             "FRAISIER_DEPLOYMENT_ID": job.deployment_id,
         }
         return {**self._environ, **own, **facts}
+
+
+def _of_a_target(value: str) -> bool:
+    """Whether a value differs between targets, so that a build for all of them cannot have it."""
+    return any(isinstance(piece, Name) and piece.name.startswith("target.") for piece in pieces(value))
