@@ -61,8 +61,9 @@ done
 """
 
 
-def preflight(app: str, *, need_kb: int) -> str:
-    """Check that a release can be put there; changes nothing. Prints `free_kb N`."""
+def preflight(app: str, *, need_kb: int, free_kb: int | None = None) -> str:
+    """Check that a release can be put there; changes nothing. Prints `free_kb N`, asked of `df` unless it is known."""
+    ask = """$(df -Pk -- "$at" 2>/dev/null | { read -r line; read -r _ _ _ free _; echo "$free"; })"""
     return f"""\
 {FAIL}
 APP={quote(app)}
@@ -77,7 +78,7 @@ done
 if [ -e "$APP/current" ] && [ ! -L "$APP/current" ]; then
   fail {EXIT_CONFIG} "$APP/current is a directory or file, not a link: move it away first"
 fi
-free=$(df -Pk -- "$at" 2>/dev/null | {{ read -r line; read -r _ _ _ free _; echo "$free"; }})
+free={ask if free_kb is None else free_kb}
 case $free in ''|*[!0-9]*) ;; *)
   echo "free_kb $free"
   [ "$free" -ge {need_kb} ] || fail {EXIT_BUSY} "$free kB are free at $at, and {need_kb} kB are needed" ;;

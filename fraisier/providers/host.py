@@ -72,6 +72,10 @@ class HostProvider(ABC):
         """Return what stands for the machine that the target is on."""
         return context.target.name
 
+    async def _free_kb(self, place: Place) -> int | None:
+        """Return how much room there is for releases, when that is known without asking the target."""
+        return None
+
     async def _bring(self, call: StepCall, place: Place, artifact: Artifact) -> str:
         """Bring the artifact to the target and return its path there."""
         there = f"{place.app}/{releases.STATE}/incoming-{place.release}.tar"
@@ -217,7 +221,8 @@ class HostProvider(ABC):
         need_kb = _SPARE_KB
         if call.artifact is not None and call.artifact.file:
             need_kb += 2 * await self._size(call.artifact.file) // 1024
-        found = await site.facts(releases.preflight(site.place.app, need_kb=need_kb), what="preflight")
+        script = releases.preflight(site.place.app, need_kb=need_kb, free_kb=await self._free_kb(site.place))
+        found = await site.facts(script, what="preflight")
         if call.context.settings.service is not None:
             await manager_of(call.context.settings.service).check(site)
         return {"app_path": site.place.app, "free_kb": int(found.get("free_kb", -1))}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import ClassVar
+
+import anyio.to_thread
 
 from fraisier.providers.base import Artifact, ProviderServices, StepCall, TargetContext
 from fraisier.providers.host import HostProvider
@@ -32,6 +36,23 @@ class LocalProvider(HostProvider):
     def _host(self, context: TargetContext) -> str:
         return ""
 
+    async def _free_kb(self, place: Place) -> int | None:
+        # In a thread, because a network file system may take its time.
+        return await anyio.to_thread.run_sync(_free_kb, place.app, abandon_on_cancel=True)
+
     async def _bring(self, call: StepCall, place: Place, artifact: Artifact) -> str:
         # The cache is on the same machine: nothing needs to be carried.
         return artifact.file
+
+
+def _free_kb(app: str) -> int | None:
+    """Return the free space, in kB, where `app` is or would be made."""
+    for place in (Path(app), *Path(app).parents):
+        try:
+            found = os.statvfs(place)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        return found.f_bavail * found.f_frsize // 1024
+    return None
