@@ -48,7 +48,7 @@ def named(mirror: str, *refs: str) -> list[str]:
         "-C",
         mirror,
         "for-each-ref",
-        "--format=%(refname) %(objectname) %(*objectname)",
+        "--format=%(refname) %(objecttype) %(objectname)",
         "--",
         *refs,
     ]

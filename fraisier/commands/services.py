@@ -69,12 +69,11 @@ def start(
 if [ -s {LOG_FILE} ] && [ "$(wc -c <{LOG_FILE})" -gt {LOG_KB_MAX * 1024} ]; then mv -f -- {LOG_FILE} {LOG_FILE}.1; fi
 # What the script still needs is in its parameters: a variable of the service may have any name, also PATH.
 setsid=/usr/bin/setsid; [ -x "$setsid" ] || setsid=$(command -v setsid)
-( set -- "$PWD/$PIDFILE" "$PWD/{LOG_FILE}" "$RELEASE" "$BY" "$setsid" "$MARK"
+said=$( set -- "$PWD/$PIDFILE" "$PWD/{LOG_FILE}" "$RELEASE" "$BY" "$setsid" "$MARK"
   cd current || exit 1
   {exports(env)}export FRAISIER_SERVICE="$6"
-  "$5" /bin/sh -c {quote(_child(command))} fraisier "$1" "$3" "$4" </dev/null 3>&1 >>"$2" 2>&1 & ) | while read -r word; do
-  [ "$word" = written ] && echo started
-done
+  "$5" /bin/sh -c {quote(_child(command))} fraisier "$1" "$3" "$4" </dev/null 3>&1 >>"$2" 2>&1 & )
+[ "$said" != written ] || echo started
 read_pid
 [ -n "$pid" ] || fail {EXIT_REFUSED} "the service could not be started: see {LOG_FILE}"
 report started

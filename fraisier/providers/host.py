@@ -242,9 +242,10 @@ class HostProvider(ABC):
 
     async def _size(self, file: str) -> int:
         """Return the size of an artifact's file in bytes, looked up once; 0 when it is not there."""
-        if file not in self._sizes:
-            path = anyio.Path(file)
-            self._sizes[file] = (await path.stat()).st_size if await path.exists() else 0
+        async with self._opening:
+            if file not in self._sizes:
+                path = anyio.Path(file)
+                self._sizes[file] = (await path.stat()).st_size if await path.exists() else 0
         return self._sizes[file]
 
     async def _shipped(self, call: StepCall) -> Artifact:

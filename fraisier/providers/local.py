@@ -26,6 +26,8 @@ class LocalProvider(HostProvider):
 
     def __init__(self, services: ProviderServices) -> None:
         super().__init__(services)
+        self._asking = anyio.Lock()
+        self._free: dict[str, int | None] = {}
         self._base_env = {
             key: value for key, value in services.environ.items() if not key.startswith(_OWN_PREFIX)
         }
@@ -37,8 +39,14 @@ class LocalProvider(HostProvider):
         return ""
 
     async def _free_kb(self, place: Place) -> int | None:
-        # In a thread, because a network file system may take its time.
-        return await anyio.to_thread.run_sync(_free_kb, place.app, abandon_on_cancel=True)
+        # In a thread, because a network file system may take its time; once for all targets that lie side by side.
+        beside = str(Path(place.app).parent)
+        async with self._asking:
+            if beside not in self._free:
+                self._free[beside] = await anyio.to_thread.run_sync(
+                    _free_kb, place.app, abandon_on_cancel=True
+                )
+        return self._free[beside]
 
     async def _bring(self, call: StepCall, place: Place, artifact: Artifact) -> str:
         # The cache is on the same machine: nothing needs to be carried.

@@ -114,11 +114,16 @@ class GitSource:
         names = [wanted] if wanted.startswith("refs/") else [f"refs/heads/{wanted}", f"refs/tags/{wanted}"]
         found: dict[str, str] = {}
         for line in (await self._git(commands.named(self._mirror, *names))).stdout.splitlines():
-            name, plain, *peeled = line.split(" ")
-            if name in names:
-                commit = (peeled and peeled[0]) or plain
-                if (await self._run(commands.commit(self._mirror, commit))).exit_code == 0:
-                    found[name] = commit
+            name, kind, plain = line.split(" ")
+            if name not in names:
+                continue
+            if kind == "commit":
+                found[name] = plain
+                continue
+            # A tag may stand for another tag, or for something that is no commit at all.
+            done = await self._run(commands.commit(self._mirror, plain))
+            if done.exit_code == 0:
+                found[name] = done.stdout.strip()
         return found
 
     async def _fetch_commit(self, commit: str) -> dict[str, str]:
