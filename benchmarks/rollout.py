@@ -56,7 +56,9 @@ async def plain_target(limit: asyncio.Semaphore, mirror: Path, root: Path) -> No
         release.mkdir(parents=True)
         await sh('git -C "$1" archive main | tar -x -C "$2"', str(mirror), str(release))
         await sh('ln -s releases/1 "$1/current.new" && mv -T "$1/current.new" "$1/current"', str(root))
-        await sh('cd "$1/current" && { setsid sh -c "exec $2" >"$1/log" 2>&1 </dev/null & }', str(root), SERVICE)
+        await sh(
+            'cd "$1/current" && { setsid sh -c "exec $2" >"$1/log" 2>&1 </dev/null & }', str(root), SERVICE
+        )
         await sh("true")
 
 
@@ -127,9 +129,13 @@ def main() -> int:
             mine.append(timed(ours, repository, root, options.targets))
             ratios.append(mine[-1] / theirs[-1])
     median = statistics.median(ratios)
-    print(f"{options.targets} targets, {options.rounds} rounds; seconds: plain {statistics.median(theirs):.3f}, "
-          f"fraisier {statistics.median(mine):.3f}")
-    print(f"fraisier / plain: min {min(ratios):.2f}, median {median:.2f}, max {max(ratios):.2f}; limit {LIMIT}")
+    print(
+        f"{options.targets} targets, {options.rounds} rounds; seconds: plain {statistics.median(theirs):.3f}, "
+        f"fraisier {statistics.median(mine):.3f}"
+    )
+    print(
+        f"fraisier / plain: min {min(ratios):.2f}, median {median:.2f}, max {max(ratios):.2f}; limit {LIMIT}"
+    )
     return 0 if median <= LIMIT else 1
 
 
