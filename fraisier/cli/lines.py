@@ -171,7 +171,7 @@ def _updated(e: ev.TargetUpdated) -> str:
 
 def _target_failed(e: ev.TargetFailed) -> str:
     at = f" at {e.step}" if e.step else ""
-    return f"FAILED{at}{_after(e.duration_s)}{_tail(_words(e.reason), e.detail)}"
+    return f"FAILED{at}{_tail(_words(e.reason), e.detail)}"
 
 
 def _target_rolled_back(e: ev.TargetRolledBack) -> str:
@@ -212,8 +212,7 @@ def _decided(e: ev.RecoveryDecided) -> str:
         "stop": "decided to stop here",
         "fail": "decided to give up",
     }.get(e.action, f"decided to {_words(e.action)}")
-    on = f" {_names(e.targets)}" if e.targets and e.action == "rollback" else ""
-    return f"{what}{on}{_tail(_words(e.reason), e.detail)}"
+    return f"{what}{_tail(_words(e.reason), e.detail)}"
 
 
 def _rollback_started(e: ev.RollbackStarted) -> str:

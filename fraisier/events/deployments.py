@@ -151,7 +151,6 @@ class TargetFailed(Event, frozen=True, tag="target.failed"):
     detail: str = ""
     release: str = ""
     bad: bool = False
-    duration_s: float = 0.0
 
 
 class TargetUnreachable(Event, frozen=True, tag="target.unreachable"):

@@ -29,8 +29,6 @@ class RecoveryDecided(StepEvent, frozen=True, tag="recovery.decided"):
     reason: str = ""
     detail: str = ""
     delay_s: float = 0.0
-    child_id: str = ""
-    targets: tuple[str, ...] = ()
 
 
 class RecoverySucceeded(StepEvent, frozen=True, tag="recovery.succeeded"):

@@ -313,7 +313,7 @@ def _decided(t: Tables, r: Record, e: ev.RecoveryDecided) -> None:
     if e.target:
         return
     d = t.deployment(e.deployment_id)
-    d.decision, d.child_id, d.reason, d.detail, d.last_seq = e.action, e.child_id, e.reason, e.detail, r.seq
+    d.decision, d.reason, d.detail, d.last_seq = e.action, e.reason, e.detail, r.seq
 
 
 def _rollback_started(t: Tables, r: Record, e: ev.RollbackStarted) -> None:

@@ -12,7 +12,8 @@ from fraisier.providers.base import Artifact, ProviderServices, StepCall, Target
 from fraisier.providers.host import HostProvider
 from fraisier.providers.place import Place
 from fraisier.transports.base import Transport
-from fraisier.transports.local import LocalTransport
+from fraisier.transports.lanes import Lanes
+from fraisier.transports.local import GRACE_S, LocalTransport
 
 _OWN_PREFIX = "FRAISIER_"
 
@@ -31,9 +32,15 @@ class LocalProvider(HostProvider):
         self._base_env = {
             key: value for key, value in services.environ.items() if not key.startswith(_OWN_PREFIX)
         }
+        self._lanes = Lanes(self._base_env, grace_s=GRACE_S)
 
     async def _open(self, context: TargetContext) -> Transport:
-        return LocalTransport(self._base_env)
+        return LocalTransport(self._base_env, lanes=self._lanes)
+
+    async def aclose(self) -> None:
+        """Close every connection, and bound the cache."""
+        await super().aclose()
+        await self._lanes.aclose()
 
     def _host(self, context: TargetContext) -> str:
         return ""

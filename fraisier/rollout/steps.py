@@ -26,6 +26,9 @@ ASK_AGAIN = frozenset({"verify", "bake"})
 """Steps whose earlier success proves nothing now."""
 
 HEALTH_STEPS = ASK_AGAIN
+_LIMIT_KEYS = {"stage": "build_timeout", "migrate": "migrate.timeout"}
+"""The configuration key that bounds a step, where it has one of its own."""
+
 _TAIL_LINES = 20
 _RESPONDER_GRACE_S = 30.0
 _STEP_TIMEOUT_S = {"preflight": 60.0, "switch": 60.0, "cleanup": 120.0}
@@ -185,7 +188,7 @@ class StepRunner:
         if not scope.cancelled_caught:  # pragma: no cover - the scope returns or is cancelled
             raise DeploymentError(f"{step} on {target.name} ended without a result")
         raise DeploymentTimeoutError(
-            f"{step} on {target.name} took longer than {timeout_s:g} s",
+            f"{step} on {target.name} took longer than {_LIMIT_KEYS.get(step, 'timeout')} ({timeout_s:g} s)",
             context={"step": step, "target": target.name, "timeout_s": timeout_s},
             recoverable=False,
         )

@@ -15,32 +15,31 @@ from anyio.abc import ByteStream
 from fraisier.errors import ProviderError
 from fraisier.transports.base import Completed, OnOutput
 from fraisier.transports.child import run_child
-from fraisier.transports.lane import Lane
+from fraisier.transports.lanes import Lanes
 
 GRACE_S = 5.0
 
 
 class LocalTransport:
-    """Acts on this machine through POSIX sh, exactly as on any other. `env` is the whole environment of what is run."""
+    """Acts on this machine through POSIX sh, exactly as on any other. `env` is the whole environment of what is run.
 
-    def __init__(self, env: Mapping[str, str], *, grace_s: float = GRACE_S) -> None:
+    `lanes` are standing shells to share with other transports; without them it has its own, and ends them."""
+
+    def __init__(
+        self, env: Mapping[str, str], *, grace_s: float = GRACE_S, lanes: Lanes | None = None
+    ) -> None:
         self._env = dict(env)
         self._grace_s = grace_s
-        self._lane: Lane | None = None
+        self._lanes = lanes or Lanes(self._env, grace_s=grace_s)
+        self._shares = lanes is not None
         self._turn = anyio.Lock()
 
     async def shell(self, script: str) -> Completed:
-        """Run one of our own short scripts in the standing shell, which is opened when it is first needed."""
+        """Run one of our own short scripts in a standing shell, one after the other."""
         if "\0" in script:
             raise ProviderError("a script with a NUL byte cannot be run")
-        async with self._turn:
-            lane = await self._opened()
-            try:
-                return await lane.run(script)
-            except BaseException:
-                await lane.kill(grace_s=self._grace_s)
-                self._lane = None
-                raise
+        async with self._turn, self._lanes.lent() as lane:
+            return await lane.run(script)
 
     async def run(
         self,
@@ -70,18 +69,9 @@ class LocalTransport:
         return await anyio.connect_tcp(host, port)
 
     async def aclose(self) -> None:
-        """End the standing shell."""
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            await lane.aclose(grace_s=self._grace_s)
-
-    async def _opened(self) -> Lane:
-        if self._lane is not None and not self._lane.usable:
-            lane, self._lane = self._lane, None
-            await lane.aclose(grace_s=self._grace_s)
-        if self._lane is None:
-            self._lane = await Lane.open(self._env)
-        return self._lane
+        """End the standing shells, unless they are shared."""
+        if not self._shares:
+            await self._lanes.aclose()
 
 
 def _copy(source: Path, destination: Path) -> None:

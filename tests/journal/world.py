@@ -117,7 +117,7 @@ def _end(rng: random.Random, common: dict[str, Any]) -> list[Event]:
         ev.DeploymentSuperseded(**common, by="d-9"),
     ]
     return [
-        ev.RecoveryDecided(**common, action="rollback", child_id="d-8"),
+        ev.RecoveryDecided(**common, action="rollback"),
         rng.choice(last),
         ev.LeaseRenewed(**common, epoch=rng.randrange(1, 5), expires_at=10**15),
         ev.LeaseReleased(**common, epoch=rng.randrange(1, 5)),
