@@ -101,7 +101,7 @@ def check_types(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style: ruff check and ruff format."""
-    install(session)
+    session.install("-q", "ruff>=0.5")
     check_style(session)
 
 
@@ -115,7 +115,8 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def imports(session: nox.Session) -> None:
     """Layers: who may import whom."""
-    install(session)
+    session.install("-q", "import-linter>=2.0")
+    session.install("-q", "--no-deps", ".")
     session.run("lint-imports")
 
 

@@ -15,9 +15,9 @@ from fraisier.journal.schema import TRIGGERS
 from fraisier.journal.verify import verify
 
 _FAULTS_MAX = 100
-_AHEAD = """select 'the position of subscriber ' || subscriber, seq from positions where seq > ?1
-union all select 'a dead letter of ' || subscriber, seq from dead_letters where seq > ?1
-union all select 'the deployment ' || id, first_seq from deployments where first_seq > ?1"""
+_AHEAD = """select 'the position of subscriber ' || subscriber, seq from positions where seq > ?
+union all select 'a dead letter of ' || subscriber, seq from dead_letters where seq > ?
+union all select 'the deployment ' || id, first_seq from deployments where first_seq > ?"""
 
 
 def check(connection: sqlite3.Connection) -> list[str]:
@@ -55,7 +55,7 @@ def _triggers(connection: sqlite3.Connection) -> list[str]:
 
 def _beyond(connection: sqlite3.Connection) -> Iterator[str]:
     head = connection.execute("select coalesce(max(seq), 0) from journal").fetchone()[0]
-    for what, seq in connection.execute(_AHEAD, (head,)).fetchall():
+    for what, seq in connection.execute(_AHEAD, (head, head, head)).fetchall():
         yield f"{what} is at {seq}, beyond the head {head}: the log was truncated"
 
 

@@ -13,13 +13,13 @@ from fraisier.journal.reading import ambiguous, no_such_row
 _READ = "select seq, body from journal where seq > ? and seq <= ? and body is not null order by seq limit ?"
 _READ_ONE = """select seq, body from journal where deployment_id = ? and deployment_id <> '' and seq > ? and seq <= ?
 and body is not null order by seq limit ?"""
-_NEWEST = """select body from deployments where (?1 = '' or fraise = ?1) and (?2 = '' or environment = ?2)
-and requested_us >= ?3 order by first_seq desc limit ?4"""
-_NEWEST_IN_STATE = """select body from deployments where (?1 = '' or fraise = ?1) and (?2 = '' or environment = ?2)
-and requested_us >= ?3 and state = ?5 order by first_seq desc limit ?4"""
-_PLACEMENTS = """select * from placements where (?1 = '' or fraise = ?1) and (?2 = '' or environment = ?2)
+_NEWEST = """select body from deployments where ? in ('', fraise) and ? in ('', environment)
+and requested_us >= ? order by first_seq desc limit ?"""
+_NEWEST_IN_STATE = """select body from deployments where ? in ('', fraise) and ? in ('', environment)
+and requested_us >= ? and state = ? order by first_seq desc limit ?"""
+_PLACEMENTS = """select * from placements where ? in ('', fraise) and ? in ('', environment)
 order by fraise, environment, target"""
-_RELEASES = """select * from releases where fraise = ?1 and environment = ?2 and (?3 = '' or target = ?3)
+_RELEASES = """select * from releases where fraise = ? and environment = ? and ? in ('', target)
 order by seq desc, target, release"""
 _LEASE = "select * from leases where fraise = ? and environment = ?"
 _BEGINS = "select id from deployments where id >= ? and id < ? order by id limit 2"
@@ -69,7 +69,7 @@ def deployments(
     """Return deployments, newest first, without plans and steps."""
     if state:
         return rows.load_deployments(
-            connection, _NEWEST_IN_STATE, (fraise, environment, since_us, limit, state)
+            connection, _NEWEST_IN_STATE, (fraise, environment, since_us, state, limit)
         )
     return rows.load_deployments(connection, _NEWEST, (fraise, environment, since_us, limit))
 
