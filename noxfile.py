@@ -124,8 +124,11 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests that fit into CI, on each Python that is here; some of them on the newest only."""
     install(session)
-    only = "not long" if session.python == NEWEST else "not long and not lab and not once"
-    pytest(session, "-m", only)
+    if session.python == NEWEST:
+        # Real servers and whole processes: one after the other, so that they do not wait for each other's processors.
+        pytest(session, "-m", "not long")
+    else:
+        pytest(session, "-n", "2", "--dist", "loadfile", "-m", "not long and not lab and not once")
 
 
 @nox.session(reuse_venv=True)
@@ -134,7 +137,9 @@ def quick(session: nox.Session) -> None:
     install(session)
     check_style(session)
     check_types(session)
-    pytest(session, "-q", "-m", "not long and not lab and not once and not slow")
+    pytest(
+        session, "-q", "-n", "2", "--dist", "loadfile", "-m", "not long and not lab and not once and not slow"
+    )
 
 
 @nox.session
