@@ -97,23 +97,26 @@ def unpack(app: str, release: str, *, digest: str, archive: str, shared: Iterabl
     return f"""\
 {FAIL}
 APP={quote(app)}; ID={quote(release)}
-to=releases/$ID; new=releases/.tmp-$ID
-[ ! -e "$APP/$new" ] || rm -rf -- "$APP/$new" || fail {EXIT_REFUSED} "cannot remove $new"
-mkdir -p -- "$APP/$new" "$APP/shared" "$APP/{STATE}" || fail {EXIT_REFUSED} "cannot make directories in $APP"
-cd -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"
-if [ -s "$to/{MARKER}" ]; then
-  read -r digest <"$to/{MARKER}"
-  [ "$digest" = {quote(digest)} ] && {{ rmdir -- "$new"; echo complete; exit 0; }}
-fi
+R=releases/$ID
+if [ -e "$APP/$R" ] || [ -L "$APP/$R" ]; then
+  cd -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"
+  if [ -s "$R/{MARKER}" ]; then
+    read -r digest <"$R/{MARKER}"
+    [ "$digest" = {quote(digest)} ] && {{ echo complete; exit 0; }}
+  fi
 {CURRENT}
-[ "$current" != "$ID" ] || fail {EXIT_REFUSED} "$to is current and not what was staged; it is left alone"
-[ ! -e "$to" ] || rm -rf -- "$to" || fail {EXIT_REFUSED} "cannot remove the unfinished $to"
-tar -xof {quote(archive)} -C "$new" || {{ rm -rf -- "$new"; fail {EXIT_BUSY} "cannot unpack the release"; }}
-[ ! -e "$new/{MARKER}" ] && [ ! -L "$new/{MARKER}" ] || rm -rf -- "$new/{MARKER}"
-: >"$new/{MARKER}" || fail {EXIT_REFUSED} "cannot write to $new"
-R=$new
-{links}mv -- "$new" "$to" || fail {EXIT_REFUSED} "cannot rename $new"
-"""
+  [ "$current" != "$ID" ] || fail {EXIT_REFUSED} "$R is current and not what was staged; it is left alone"
+  rm -rf -- "$R" || fail {EXIT_REFUSED} "cannot remove the unfinished $R"
+fi
+mkdir -p -- "$APP/$R" "$APP/shared" "$APP/{STATE}" || fail {EXIT_REFUSED} "cannot make directories in $APP"
+cd -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"
+# Empty from the first moment, for cleanup knows by it what is ours and unfinished. What is unpacked cannot make it say
+# that the release is complete: it would have to hold its own digest.
+: >"$R/{MARKER}" || fail {EXIT_REFUSED} "cannot write to $R"
+tar -xof {quote(archive)} -C "$R" || {{ rm -rf -- "$R"; fail {EXIT_BUSY} "cannot unpack the release"; }}
+[ -f "$R/{MARKER}" ] && [ ! -L "$R/{MARKER}" ] || rm -rf -- "$R/{MARKER}"
+: >"$R/{MARKER}" || fail {EXIT_REFUSED} "cannot write to $R"
+{links}"""
 
 
 def _link(entry: str) -> str:
@@ -147,7 +150,6 @@ def discard(app: str, release: str) -> str:
     """Remove a release that was not completed."""
     return f"""\
 cd -- {quote(app)} || exit 0
-rm -rf -- {quote("releases/.tmp-" + release)}
 [ -s {quote(f"releases/{release}/{MARKER}")} ] || rm -rf -- {quote("releases/" + release)}
 """
 

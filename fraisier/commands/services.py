@@ -20,12 +20,14 @@ LOG_KB_MAX = 20480
 def look(app: str, mark: str) -> str:
     """Print `running yes|no`, `pid`, `invocation`, `running_release` of the service process, as far as they are known."""
     return f"""\
-{setting(app, mark)}{FUNCTIONS}{REPORT}cd -P -- "$APP" 2>/dev/null || {{ echo 'running no'; exit 0; }}
-read_pid; boot_id
-if is_up; then report yes; exit 0; fi
-echo 'running no'
-[ -z "$pid" ] || echo "ended $pid.$start"
-exit 0
+{setting(app, mark)}{FUNCTIONS}{REPORT}pid=
+if cd -P -- "$APP" 2>/dev/null; then read_pid; boot_id; fi
+if is_up; then
+  report yes
+else
+  echo 'running no'
+  [ -z "$pid" ] || echo "ended $pid.$start"
+fi
 """
 
 
@@ -38,7 +40,6 @@ def stop(app: str, mark: str, *, timeout_ms: int) -> str:
 stop_all {timeout_ms}
 [ -z "$stopped" ] || echo "stopped $stopped"
 [ -z "$forced" ] || echo "forced yes"
-exit 0
 """
 
 
@@ -77,7 +78,6 @@ said=$( set -- "$PWD/$PIDFILE" "$PWD/{LOG_FILE}" "$RELEASE" "$BY" "$setsid" "$MA
 read_pid
 [ -n "$pid" ] || fail {EXIT_REFUSED} "the service could not be started: see {LOG_FILE}"
 report started
-exit 0
 """
 
 

@@ -20,6 +20,12 @@ from fraisier.transports.pipes import CHUNK_BYTES, ReadEnd, WriteEnd
 
 OUTPUT_BYTES = 4 * 1024 * 1024
 _AFTER_EXIT_S = 0.1
+_LEFT = "exit "
+"""Stands before the exit code of a script that has ended the shell with it."""
+_MARKS = """\
+mark_of_lane() { printf '\\036%s %s\\n' "$nonce_of_lane" "$1"; printf '\\036%s %s\\n' "$nonce_of_lane" "$1" >&2; }
+trap 'mark_of_lane "exit $?"' EXIT
+"""
 
 
 class Reply:
@@ -58,7 +64,9 @@ class Reply:
 
 
 class Lane:
-    """One shell process. It is used up when a script is cancelled or the shell ends; its owner then opens another."""
+    """One shell process. It is used up when a script is cancelled, calls `exit`, or the shell ends; its owner then opens
+    another. Scripts run in the shell itself, since a subshell costs a process each: each sets what it reads.
+    """
 
     def __init__(self, process: Process, stdin: WriteEnd, stdout: ReadEnd, stderr: ReadEnd) -> None:
         self._process = process
@@ -70,6 +78,7 @@ class Lane:
         self._ready = select.epoll()
         for fd in (stdout.fd, stderr.fd, self._pidfd):
             self._ready.register(fd, select.EPOLLIN)
+        self._preamble = ""
         self.usable = True
 
     @classmethod
@@ -96,15 +105,18 @@ class Lane:
             raise
         for end in (stdin, stdout, stderr):
             end.release()
-        return cls(process, stdin, stdout, stderr)
+        lane = cls(process, stdin, stdout, stderr)
+        lane._preamble = _MARKS
+        return lane
 
     async def run(self, script: str) -> Completed:
-        """Run a script in a subshell. Raises ProviderConnectionError when the shell ends before it."""
+        """Run a script. Raises ProviderConnectionError when the shell ends before it."""
         nonce = secrets.token_hex(8)
         out, err = Reply(nonce), Reply(nonce)
         self.usable = False  # until both marks were seen
         try:
-            await self._stdin.write(_wrapped(script, nonce))
+            preamble, self._preamble = self._preamble, ""
+            await self._stdin.write(_wrapped(preamble, script, nonce))
             await self._listen({self._stdout.fd: out, self._stderr.fd: err})
         except BrokenPipeError:
             pass  # the marks are missing, which says it all
@@ -113,8 +125,8 @@ class Lane:
                 "the shell ended before the command did; whether the command was done is not known",
                 context={"reason": "shell_lost", "in_doubt": True},
             )
-        self.usable = True
-        return Completed(exit_code=int(out.ended), stdout=out.text(), stderr=err.text())
+        self.usable = not out.ended.startswith(_LEFT)
+        return Completed(exit_code=int(out.ended.removeprefix(_LEFT)), stdout=out.text(), stderr=err.text())
 
     async def _listen(self, replies: dict[int, Reply]) -> None:
         """Read until every reply is complete, or the shell has ended and its last words were read."""
@@ -169,11 +181,10 @@ def _read_rest(fd: int, reply: Reply) -> None:
             pass
 
 
-def _wrapped(script: str, nonce: str) -> bytes:
-    # The subshell keeps `exit`, `exec`, syntax errors and closed descriptors to itself.
-    mark = f"printf '\\036{nonce} %s\\n'"
+def _wrapped(preamble: str, script: str, nonce: str) -> bytes:
+    # A shell that stayed where the script went would keep that directory busy.
     return (
-        f"{mark} begin; {mark} begin >&2\n"
-        f"( eval {shlex.quote(script)} ) </dev/null\n"
-        f"{mark} $?; {mark} 0 >&2\n"
+        f"{preamble}nonce_of_lane={nonce}; mark_of_lane begin\n"
+        f"eval {shlex.quote(script)} </dev/null\n"
+        "mark_of_lane $?; cd /\n"
     ).encode("utf-8", "surrogateescape")

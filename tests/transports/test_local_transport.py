@@ -43,27 +43,51 @@ async def until_written(path: Path) -> str:
     ("script", "code", "out", "err"),
     [
         ("echo hi; echo no >&2", 0, "hi\n", "no\n"),
-        ("printf 'no end'; exit 3", 3, "no end", ""),
-        ("exec sh -c 'exit 5'", 5, "", ""),
-        ("exec >&- 2>&-; echo lost", 1, "", ""),
+        ("printf 'no end'; false", 1, "no end", ""),
         ("cat; read x || echo eof", 0, "eof\n", ""),
-        ("cd /nowhere", 2, "", None),
-        ("if", 2, "", None),
         ("printf '\\036abc 0\\n'; printf '\\036'", 0, "\x1eabc 0\n\x1e", ""),
         ("printf '\\377\\n'", 0, "�\n", ""),
         ("sh -c 'kill -TERM $$'", 143, "", None),
-        ("A=1; f() { :; }; trap 'exit 9' EXIT", 9, "", ""),
     ],
 )
-async def test_a_script_cannot_harm_the_standing_shell(
+async def test_one_shell_runs_one_script_after_another(
     transport: LocalTransport, script: str, code: int, out: str, err: str | None
 ) -> None:
-    """Whatever a script does, its outcome is its own, and the same shell runs the next one."""
-    shell = (await transport.shell("echo $$")).stdout
+    """Each script has its own outcome, and the same shell runs the next one, in no directory of the last one's."""
+    shell = (await transport.shell("echo $$; cd /tmp")).stdout
     done = await transport.shell(script)
     assert (done.exit_code, done.stdout) == (code, out)
     assert err is None or done.stderr == err
-    assert (await transport.shell("echo $$")).stdout == shell
+    assert (await transport.shell("echo $$; pwd")).stdout == f"{shell}/\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "out", "err"),
+    [
+        ("printf 'no end'; exit 3", 3, "no end", ""),
+        ("echo why >&2; exit 70", 70, "", "why\n"),
+        ("exit 0", 0, "", ""),
+        ("f() { echo in; exit 4; }; f", 4, "in\n", ""),
+        ("cd /nowhere", 2, "", None),
+        ("if", 2, "", None),
+    ],
+)
+async def test_a_script_that_ends_the_shell_has_its_outcome(
+    transport: LocalTransport, script: str, code: int, out: str, err: str | None
+) -> None:
+    """`exit` and what is fatal to a shell end that shell only; the next script gets another one."""
+    done = await transport.shell(script)
+    assert (done.exit_code, done.stdout) == (code, out)
+    assert err is None or done.stderr == err
+    assert (await transport.shell("echo again")).stdout == "again\n"
+
+
+@pytest.mark.parametrize("script", ["exec sh -c 'exit 5'", "exec >&- 2>&-; echo lost", "trap : EXIT; exit 1"])
+async def test_a_script_that_hides_its_end_is_in_doubt(transport: LocalTransport, script: str) -> None:
+    """Without the marks nobody knows what was done, and nothing waits for them."""
+    with anyio.fail_after(5), pytest.raises(ProviderConnectionError, match="not known"):
+        await transport.shell(script)
+    assert (await transport.shell("echo again")).stdout == "again\n"
 
 
 @pytest.mark.parametrize(
