@@ -124,11 +124,10 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests that fit into CI, on each Python that is here; some of them on the newest only."""
     install(session)
+    pytest(session, "-n", "2", "--dist", "loadfile", "-m", "not long and not lab and not once")
     if session.python == NEWEST:
         # Real servers and whole processes: one after the other, so that they do not wait for each other's processors.
-        pytest(session, "-m", "not long")
-    else:
-        pytest(session, "-n", "2", "--dist", "loadfile", "-m", "not long and not lab and not once")
+        pytest(session, "-m", "not long and (lab or once)")
 
 
 @nox.session(reuse_venv=True)
