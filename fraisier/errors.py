@@ -97,7 +97,7 @@ class RollbackError(DeploymentError):
 
 
 class DeploymentLockError(DeploymentError):
-    """Raised when another holder has the lease of the fraise and environment."""
+    """Raised when another holder has the lease of the fraise and environment, or when a person froze it."""
 
     default_code = "DEPLOYMENT_LOCKED"
     default_recoverable = True

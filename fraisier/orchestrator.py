@@ -26,20 +26,25 @@ from fraisier.health_check import HealthResponder, HealthSubject
 from fraisier.ids import Ids, SystemIds
 from fraisier.journal.base import Journal
 from fraisier.journal.claims import Claims, FileClaims, UncontestedClaims
+from fraisier.journal.fold import DeploymentState
 from fraisier.journal.store import choose_store_url, default_state_dir, open_journal, store_path
 from fraisier.logging import LoggingSubscriber
 from fraisier.metrics import MetricsRecorder, MetricsSubscriber
 from fraisier.providers.base import Action, Provider, ProviderFactory, ProviderServices
 from fraisier.providers.registry import find_factory
 from fraisier.redaction import Redactor
+from fraisier.rollout import resume
 from fraisier.rollout.deployer import Deployer
 from fraisier.rollout.fleet import Fleet
 from fraisier.rollout.lease import Leases
+from fraisier.rollout.locks import Locks
 from fraisier.rollout.order import deploy_in_order
 from fraisier.rollout.plan import Plan
 from fraisier.rollout.processes import ProcessTable, SystemProcesses
 from fraisier.rollout.request import DeployRequest, RollbackRequest
-from fraisier.rollout.result import DeploymentResult
+from fraisier.rollout.result import DeploymentResult, result_of
+from fraisier.rollout.steer import Steered, Steering
+from fraisier.rollout.steering import Helm
 from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.subjects import Subjects
 from fraisier.rollout.undo import Undo
@@ -111,6 +116,7 @@ class Orchestrator:
         processes = processes or SystemProcesses()
         owner = f"{self._actor.user}@{self._actor.host}"
         self._subjects = Subjects()
+        self._helm = Helm()
         self._world = World(
             config=config,
             bus=self.bus,
@@ -128,8 +134,11 @@ class Orchestrator:
             resolver=resolver,
             redactor=self.redactor,
             subjects=self._subjects,
+            helm=self._helm,
             make_provider=self._make_provider,
         )
+        self._steering = Steering(self._world, self._actor, self._run)
+        self._locks = Locks(self._world.leases, config, self._actor)
         # An application that set up no logging shall not see our events as bare words on its stderr.
         logging.getLogger("fraisier").addHandler(logging.NullHandler())
         self._stack = AsyncExitStack()
@@ -161,6 +170,7 @@ class Orchestrator:
         self.bus.subscribe(audit.name, audit.patterns, audit, durable=True)
         metrics = MetricsSubscriber(self._metrics, find=self.journal.deployment)
         self.bus.subscribe(metrics.name, metrics.patterns, metrics)
+        self.bus.subscribe(self._helm.name, self._helm.patterns, self._helm)
         lines = LoggingSubscriber()
         self.bus.subscribe(lines.name, lines.patterns, lines)
 
@@ -263,11 +273,69 @@ class Orchestrator:
             {"version": state.version, "limit": left, "retry_of": state.id},
         )
 
+    # steering
+
+    async def unfinished(self) -> list[DeploymentState]:
+        """Return the deployments that have no end and that nobody carries out now, oldest first."""
+        return await resume.unfinished(self._world)
+
+    async def resume(self, deployment_id: str = "", *, lock_wait_s: float = 0.0) -> DeploymentResult | None:
+        """Go on with a deployment that ended without an end, from what the journal and the targets say.
+
+        Without an id it is the only unfinished one; None when there is none. Raises UsageError when there are several,
+        NotFoundError, DeploymentLockError while another process carries it out."""
+        state = await resume.choose(self._world, deployment_id)
+        if state is None:
+            return None
+        if state.state == "paused" and await self._steering.lives(state):
+            steered = await self._steering.ask("resume", state.id)
+            return result_of(await self.show_state(state.id), self.journal.head_hash, steered.detail)
+        again = resume.again
+        return await self._run(
+            lambda stop: again(self._world, state, self._actor, stop=stop, lock_wait_s=lock_wait_s).run()
+        )
+
+    async def abort(self, deployment_id: str) -> Steered:
+        """End a deployment, wherever it runs: what it began is put right as `on_failure` says."""
+        return await self._steering.ask("abort", deployment_id)
+
+    async def pause(self, deployment_id: str) -> Steered:
+        """Let a deployment change no further target until it is told to go on. What serves is still watched."""
+        return await self._steering.ask("pause", deployment_id)
+
+    async def promote(self, deployment_id: str) -> Steered:
+        """End a deployment's wait: a pause, or the pause between two waves."""
+        return await self._steering.ask("promote", deployment_id)
+
+    async def go_on(self, deployment_id: str) -> Steered:
+        """End a deployment's pause where it runs; `resume` is for one that nobody carries out."""
+        return await self._steering.ask("resume", deployment_id)
+
     async def control(
         self, action: Action, fraise: str, environment: str, *, limit: Sequence[str] = ()
     ) -> dict[str, FraisierError | None]:
         """Start, stop, restart or remove the service on its targets; return each target's error, or None."""
         return await Fleet(self._world, fraise, environment).control(action, limit=limit, actor=self._actor)
+
+    # locks
+
+    async def lock_status(self, fraise: str = "", environment: str = "") -> dict[str, Any]:
+        """Return `{"leases": […], "freezes": […]}`: who deploys now and whether they live, and what is frozen."""
+        return await self._locks.status(fraise, environment)
+
+    async def freeze(
+        self, fraise: str, environment: str, message: str, *, for_s: float = 0.0
+    ) -> dict[str, Any]:
+        """Forbid changes for `for_s` seconds (0: until `thaw`); return the freeze, and what runs on undisturbed.
+
+        Raises UsageError, and DeploymentLockError when somebody else froze it."""
+        return await self._locks.freeze(fraise, environment, message, for_s=for_s)
+
+    async def thaw(self, fraise: str, environment: str, *, force: bool = False) -> dict[str, Any]:
+        """Release the freeze, and the lease of a dead holder; with `force` any lease. Return what was released.
+
+        Raises DeploymentLockError when there is only the lease of a holder that may live."""
+        return await self._locks.thaw(fraise, environment, force=force)
 
     # looking
 

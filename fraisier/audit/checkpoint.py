@@ -21,6 +21,7 @@ ENDINGS = (
     "deployment.needs_attention",
     "deployment.interrupted",
     "deployment.superseded",
+    "deployment.aborted",
     "deployment.paused",
 )
 """The events at which a deployment stops, for good or for now; each is followed by a checkpoint."""

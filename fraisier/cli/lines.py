@@ -30,12 +30,13 @@ def format_line(record: Record, *, with_date: bool = False) -> str | None:
     if isinstance(event, ev.StepOutput):
         return f"{event.target} | {_CONTROL.sub('', event.line)}"
     say = _SAY.get(event.__class__)
-    if say is None:
+    told = say(event) if say is not None else None
+    if told is None:
         return None
     place = f"{event.fraise}/{event.environment}" if event.environment else event.fraise
     where = " ".join(part for part in (place, event.target, _wave(event)) if part)
     moment = rfc3339(record.at_us)[0 if with_date else 11 : 19]
-    return f"{moment}Z {where + ': ' if where else ''}{say(event)}"
+    return f"{moment}Z {where + ': ' if where else ''}{told}"
 
 
 def seconds(duration_s: float) -> str:
@@ -226,7 +227,29 @@ def _rollback_failed(e: ev.RollbackFailed) -> str:
 
 def _lease_acquired(e: ev.LeaseAcquired) -> str:
     over = f", taken over: {_clean(e.took_over)}" if e.took_over else ""
-    return f"lock taken (epoch {e.epoch}){over}"
+    freeze = f", OVERRIDING THE FREEZE of {_clean(e.overrode)}" if e.overrode else ""
+    return f"lock taken (epoch {e.epoch}){over}{freeze}"
+
+
+def _lease_waiting(e: ev.LeaseWaiting) -> str:
+    return f"waiting: {_clean(e.detail)}" if e.detail else f"waiting for the lock of {_holder(e.holder)}"
+
+
+def _lease_refused(e: ev.LeaseRefused) -> str:
+    if e.detail:
+        return f"gave up waiting{_after(e.waited_s)}{_tail(e.detail)}"
+    return f"gave up waiting for the lock of {_holder(e.holder)}{_after(e.waited_s)}"
+
+
+def _lease_released(e: ev.LeaseReleased) -> str | None:
+    return (
+        f"LOCK BROKEN by {_clean(e.broken_by)}: it was held by {_holder(e.holder)}" if e.broken_by else None
+    )
+
+
+def _lease_frozen(e: ev.LeaseFrozen) -> str:
+    until = f" until {rfc3339(e.until_at)}" if e.until_at else ""
+    return f"frozen by {_clean(e.owner)}{until}{_tail(e.message)}"
 
 
 def _service_failed(e: ev.ServiceFailed) -> str:
@@ -247,7 +270,7 @@ def _slow(e: ev.PerformanceSlow) -> str:
     return f"slow: {_clean(e.operation)} took {seconds(e.duration_s)}{limit}"
 
 
-_SAY: dict[type[ev.Event], Callable[[Any], str]] = {
+_SAY: dict[type[ev.Event], Callable[[Any], str | None]] = {
     ev.DeploymentRequested: _requested,
     ev.DeploymentPlanned: _planned,
     ev.DeploymentQueued: lambda e: f"waiting for the lock{f' of {_clean(e.holder)}' if e.holder else ''}",
@@ -281,8 +304,11 @@ _SAY: dict[type[ev.Event], Callable[[Any], str]] = {
     ev.RollbackSucceeded: lambda e: f"rollback done{_in(e.duration_s)}",
     ev.RollbackFailed: _rollback_failed,
     ev.LeaseAcquired: _lease_acquired,
-    ev.LeaseWaiting: lambda e: f"waiting for the lock of {_holder(e.holder)}",
-    ev.LeaseRefused: lambda e: f"gave up waiting for the lock of {_holder(e.holder)}{_after(e.waited_s)}",
+    ev.LeaseWaiting: _lease_waiting,
+    ev.LeaseRefused: _lease_refused,
+    ev.LeaseReleased: _lease_released,
+    ev.LeaseFrozen: _lease_frozen,
+    ev.LeaseThawed: lambda e: f"freeze of {_clean(e.owner)} released{_by(e.actor)}{_tail(e.message)}",
     ev.LeaseLost: lambda e: f"LOCK LOST to another process{_tail(e.detail)}",
     ev.ServiceRequested: lambda e: f"{e.action} ...",
     ev.ServiceSucceeded: lambda e: f"{e.action} done{_in(e.duration_s)}",

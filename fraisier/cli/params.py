@@ -75,9 +75,9 @@ DAYS_MAX = 100_000
 """More days than any journal knows; its microseconds still fit into a column."""
 
 
-def given(name: str, *, help: str, metavar: str) -> click.Option:
+def given(*names: str, help: str, metavar: str) -> click.Option:
     """Return an option whose value may not be empty; the empty string says that it was not given."""
-    return click.Option([name], help=help, metavar=metavar, type=GivenType(), callback=_or_empty)
+    return click.Option(list(names), help=help, metavar=metavar, type=GivenType(), callback=_or_empty)
 
 
 def _or_empty(ctx: click.Context, param: click.Parameter, value: str | None) -> str:

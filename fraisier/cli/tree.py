@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stop": (f"{_HERE}.service", "stop the service on its targets"),
         "restart": (f"{_HERE}.service", "restart the service on its targets"),
         "remove": (f"{_HERE}.service", "take the service, its releases and its state off the targets"),
+        "lock": (f"{_HERE}.lock", "who deploys now; forbid deployments for a time"),
     },
     "Maintain": {
         "audit": (f"{_HERE}.audit", "list, verify and export the audit trail"),

@@ -29,6 +29,9 @@ TOOLS = (
     "sleep",
     "cat",
     "tr",
+    "wc",
+    "head",
+    "base64",
 )
 
 CURRENT = """\
@@ -91,14 +94,23 @@ def make_state(app: str) -> str:
     return f'{FAIL}\nmkdir -p -- {quote(f"{app}/{STATE}")} || fail {EXIT_REFUSED} "cannot make {STATE}"'
 
 
-def unpack(app: str, release: str, *, digest: str, archive: str, shared: Iterable[str]) -> str:
-    """Unpack `archive` (a tar at the target) as an unfinished release. Prints `complete` when it was finished earlier."""
+MADE = '${new:+"$APP/$R" "$APP/shared"}'
+"""Words for the directories that `unpack` makes for a new release, for the `guard` that makes its own together with them."""
+
+
+def unpack(
+    app: str, release: str, *, digest: str, archive: str, shared: Iterable[str], guard: str = ""
+) -> str:
+    """Unpack `archive` (a tar at the target) as an unfinished release. Prints `complete` when it was finished earlier.
+
+    `guard` are lines to run before anything is changed; they set `fence_made` when they have made MADE."""
     links = "".join(_link(entry) for entry in shared)
     return f"""\
 {FAIL}
 APP={quote(app)}; ID={quote(release)}
-R=releases/$ID
-if [ -e "$APP/$R" ] || [ -L "$APP/$R" ]; then
+R=releases/$ID; new= fence_made=
+[ -e "$APP/$R" ] || [ -L "$APP/$R" ] || new=yes
+{guard}if [ -z "$new" ]; then
   cd -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"
   if [ -s "$R/{MARKER}" ]; then
     read -r digest <"$R/{MARKER}"
@@ -108,7 +120,8 @@ if [ -e "$APP/$R" ] || [ -L "$APP/$R" ]; then
   [ "$current" != "$ID" ] || fail {EXIT_REFUSED} "$R is current and not what was staged; it is left alone"
   rm -rf -- "$R" || fail {EXIT_REFUSED} "cannot remove the unfinished $R"
 fi
-mkdir -p -- "$APP/$R" "$APP/shared" "$APP/{STATE}" || fail {EXIT_REFUSED} "cannot make directories in $APP"
+[ -n "$new$fence_made" ] && [ "$new" = "$fence_made" ] ||
+  mkdir -p -- "$APP/$R" "$APP/shared" "$APP/{STATE}" || fail {EXIT_REFUSED} "cannot make directories in $APP"
 cd -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"
 # Empty from the first moment, for cleanup knows by it what is ours and unfinished. What is unpacked cannot make it say
 # that the release is complete: it would have to hold its own digest.

@@ -119,6 +119,10 @@ class Journal(Protocol):
         """Return the newest lease of the fraise in the environment, whether held or not."""
         ...
 
+    async def leases(self, fraise: str = "", environment: str = "") -> list[LeaseState]:
+        """Return the newest leases, held or not, with their freezes, sorted by fraise and environment."""
+        ...
+
     async def position(self, subscriber: str) -> int | None:
         """Return the stored position of a durable subscriber."""
         ...

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
-from fraisier.errors import DatabaseConnectionError
+from fraisier.journal.faults import opening_error
+
+CLAIMS_FOLDER = "claims"
+"""Beside the store; it comes into being when a store is first used."""
 
 
 class Claims(Protocol):
@@ -52,9 +55,7 @@ class FileClaims:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise DatabaseConnectionError(
-                f"the lock file {path} cannot be opened: {error}", cause=error
-            ) from error
+            raise opening_error(path, error, what="lock file") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import aiosqlite
 from anyio import CancelScope
 
-from fraisier.journal.faults import is_locked, opening_error
+from fraisier.journal.claims import CLAIMS_FOLDER
+from fraisier.journal.faults import emptied_error, is_locked, opening_error
 
 T = TypeVar("T")
 
@@ -33,6 +34,17 @@ def create_file(path: Path) -> None:
     for parent in reversed(missing):
         parent.mkdir(mode=0o700, exist_ok=True)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def refuse_emptied(path: Path) -> None:
+    """Raise DatabaseConnectionError for a file that lost all its bytes: a new store in its place would look as if nothing
+    had ever been deployed. A start that was cut short leaves an empty file too, but before anybody claimed anything."""
+    try:
+        emptied = path.stat().st_size == 0 and (path.parent / CLAIMS_FOLDER).is_dir()
+    except OSError:
+        return  # there is no file, or opening it will say what is wrong
+    if emptied:
+        raise emptied_error(path)
 
 
 def location(path: Path, *, read_only: bool) -> str:

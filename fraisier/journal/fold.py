@@ -154,6 +154,43 @@ def _superseded(t: Tables, r: Record, e: ev.DeploymentSuperseded) -> None:
     _end(t, r, e, "superseded", "superseded")
 
 
+def _aborted(t: Tables, r: Record, e: ev.DeploymentAborted) -> None:
+    _end(t, r, e, "aborted", "aborted")
+
+
+def _resumed(t: Tables, r: Record, e: ev.DeploymentResumed | ev.DeploymentPromoted) -> None:
+    """Open the deployment again. After a hold, and in a rollback, what failed is tried again; elsewhere a failure stays one,
+    so that a crash between it and its consequences changes nothing."""
+    d = t.deployment(e.deployment_id)
+    again = d.decision == "hold" or d.kind == "rollback"
+    forgotten = {"untouched", "in_doubt", *(("failed", "unreachable") if again else ())}
+    for target in d.targets.values():
+        if target.outcome in forgotten and target.action not in ("skip",):
+            target.outcome = target.error = target.reason = ""
+            t.dirty_targets.add((d.id, target.name))
+    if d.decision == "hold":
+        d.decision = ""
+    d.outcome = d.reason = d.detail = ""
+    d.asked = "abort" if d.asked == "abort" else ""
+    d.finished_us, d.last_seq = 0, r.seq
+    d.state = _state_under_way(d)
+
+
+def _state_under_way(d: DeploymentState) -> str:
+    if d.decision == "rollback" or d.child_id:
+        return "rolling_back"
+    return "running" if d.started_us else "planned"
+
+
+def _asked(what: str) -> Callable[[Tables, Record, Any], None]:
+    def fold(t: Tables, r: Record, e: Event) -> None:
+        d = t.deployment(e.deployment_id)
+        if d.asked != "abort":
+            d.asked = what
+
+    return fold
+
+
 def _end(t: Tables, r: Record, e: Any, state: str, outcome: str) -> DeploymentState:
     d = t.deployment(e.deployment_id)
     d.state, d.outcome, d.reason, d.detail = state, outcome, e.reason, e.detail
@@ -314,12 +351,16 @@ def _decided(t: Tables, r: Record, e: ev.RecoveryDecided) -> None:
         return
     d = t.deployment(e.deployment_id)
     d.decision, d.reason, d.detail, d.last_seq = e.action, e.reason, e.detail, r.seq
+    d.decided_reason, d.decided_detail = e.reason, e.detail
 
 
 def _rollback_started(t: Tables, r: Record, e: ev.RollbackStarted) -> None:
     if e.whole:
         d = t.deployment(e.deployment_id)
         d.state, d.child_id, d.last_seq = "rolling_back", e.child_id, r.seq
+    else:
+        d = t.deployment(e.deployment_id)
+        d.children = {**d.children, **dict.fromkeys(e.targets, e.child_id)}
 
 
 # leases, services
@@ -328,19 +369,32 @@ def _rollback_started(t: Tables, r: Record, e: ev.RollbackStarted) -> None:
 def _lease_acquired(t: Tables, r: Record, e: ev.LeaseAcquired) -> None:
     lease = t.lease(e.fraise, e.environment)
     lease.epoch, lease.held, lease.holder, lease.deployment_id = e.epoch, True, e.holder, e.deployment_id
-    lease.acquired_us, lease.expires_us = r.at_us, e.expires_at
+    lease.acquired_us, lease.expires_us, lease.renewed_us = r.at_us, e.expires_at, r.at_us
+    lease.broken_by = ""
 
 
 def _lease_renewed(t: Tables, r: Record, e: ev.LeaseRenewed) -> None:
     lease = t.lease(e.fraise, e.environment)
     if lease.epoch == e.epoch:
-        lease.expires_us = e.expires_at
+        lease.expires_us, lease.renewed_us = e.expires_at, r.at_us
 
 
 def _lease_released(t: Tables, r: Record, e: ev.LeaseReleased) -> None:
     lease = t.lease(e.fraise, e.environment)
     if lease.epoch == e.epoch:
-        lease.held = False
+        lease.held, lease.broken_by = False, e.broken_by
+
+
+def _lease_frozen(t: Tables, r: Record, e: ev.LeaseFrozen) -> None:
+    lease = t.lease(e.fraise, e.environment)
+    lease.frozen_by, lease.frozen_message = e.owner, e.message
+    lease.frozen_us, lease.frozen_until_us = r.at_us, e.until_at
+
+
+def _lease_thawed(t: Tables, r: Record, e: ev.LeaseThawed) -> None:
+    lease = t.lease(e.fraise, e.environment)
+    lease.frozen_by = lease.frozen_message = ""
+    lease.frozen_us = lease.frozen_until_us = 0
 
 
 def _service_succeeded(t: Tables, r: Record, e: ev.ServiceSucceeded) -> None:
@@ -363,6 +417,13 @@ _FOLD: dict[type[Event], Callable[[Tables, Record, Any], None]] = {
     ev.DeploymentNeedsAttention: _needs_attention,
     ev.DeploymentInterrupted: _interrupted,
     ev.DeploymentSuperseded: _superseded,
+    ev.DeploymentAborted: _aborted,
+    ev.DeploymentResumed: _resumed,
+    ev.DeploymentPromoted: _resumed,
+    ev.AbortRequested: _asked("abort"),
+    ev.PauseRequested: _asked("pause"),
+    ev.PromoteRequested: _asked(""),
+    ev.ResumeRequested: _asked(""),
     ev.WaveStarted: _wave("started"),
     ev.WaveSucceeded: _wave("succeeded"),
     ev.WaveFailed: _wave("failed"),
@@ -383,10 +444,14 @@ _FOLD: dict[type[Event], Callable[[Tables, Record, Any], None]] = {
     ev.LeaseAcquired: _lease_acquired,
     ev.LeaseRenewed: _lease_renewed,
     ev.LeaseReleased: _lease_released,
+    ev.LeaseFrozen: _lease_frozen,
+    ev.LeaseThawed: _lease_thawed,
     ev.ServiceSucceeded: _service_succeeded,
 }
 
-_LEASE_EVENTS = frozenset({ev.LeaseAcquired, ev.LeaseRenewed, ev.LeaseReleased})
+_LEASE_EVENTS = frozenset(
+    {ev.LeaseAcquired, ev.LeaseRenewed, ev.LeaseReleased, ev.LeaseFrozen, ev.LeaseThawed}
+)
 
 _SETTLING_EVENTS = frozenset({ev.DeploymentPlanned, ev.DeploymentSucceeded, ev.DeploymentFailed})
 """Events that may change rows beyond their own deployment, or all of its targets."""

@@ -204,6 +204,14 @@ class MemoryJournal:
         found = self._tables.find_lease(fraise, environment)
         return None if found is None else replace(found)
 
+    async def leases(self, fraise: str = "", environment: str = "") -> list[LeaseState]:
+        """Return the newest leases, sorted by fraise and environment."""
+        return [
+            replace(found)
+            for _, found in sorted(self._tables.leases.items())
+            if fraise in ("", found.fraise) and environment in ("", found.environment)
+        ]
+
     async def position(self, subscriber: str) -> int | None:
         """Return the position of a durable subscriber."""
         return self._noted.get(subscriber, self._positions.get(subscriber))

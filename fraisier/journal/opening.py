@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fraisier.errors import DatabaseConnectionError
 from fraisier.journal.connection import begin, patiently, rollback
-from fraisier.journal.refold import refold
-from fraisier.journal.schema import VERSION, log_id_of, migrate, version_of
+from fraisier.journal.refold import expired, refold
+from fraisier.journal.schema import TABLES_SINCE, VERSION, log_id_of, migrate, version_of
 
 # In KiB. SQLite's 2 MB make it read back pages that it has just written; with this a batch takes a third less time.
 _CACHE = "pragma cache_size = -16384"
@@ -39,11 +39,18 @@ def upgrade(connection: sqlite3.Connection, path: Path, new_log_id: str) -> tupl
         return VERSION, VERSION
     try:
         begin(connection)
-        versions = migrate(connection, path, new_log_id, lambda: refold(connection))
+        versions = migrate(connection, path, new_log_id, lambda before: _fill(connection, before))
         connection.execute("commit").close()
     finally:
         rollback(connection)
     return versions
+
+
+def _fill(connection: sqlite3.Connection, before: int) -> None:
+    """Make the tables from the log. Where bodies have expired, the tables of an older schema are all that is known of
+    them; those stay as they are, with the defaults of the new columns."""
+    if before < TABLES_SINCE or not expired(connection):
+        refold(connection)
 
 
 def _refuse_older(version: int, path: Path) -> None:

@@ -22,6 +22,8 @@ order by fraise, environment, target"""
 _RELEASES = """select * from releases where fraise = ? and environment = ? and ? in ('', target)
 order by seq desc, target, release"""
 _LEASE = "select * from leases where fraise = ? and environment = ?"
+_LEASES = """select * from leases where ? in ('', fraise) and ? in ('', environment)
+order by fraise, environment"""
 _BEGINS = "select id from deployments where id >= ? and id < ? order by id limit 2"
 _DEAD = (
     "select subscriber, seq, at_us, error from dead_letters order by at_us desc, seq desc, subscriber limit ?"
@@ -87,6 +89,11 @@ def releases(connection: sqlite3.Connection, fraise: str, environment: str, targ
 def lease(connection: sqlite3.Connection, fraise: str, environment: str) -> LeaseState | None:
     """Return the newest lease."""
     return next(iter(rows.load_leases(connection, _LEASE, (fraise, environment))), None)
+
+
+def leases(connection: sqlite3.Connection, fraise: str, environment: str) -> list[LeaseState]:
+    """Return the newest leases."""
+    return rows.load_leases(connection, _LEASES, (fraise, environment))
 
 
 def position(connection: sqlite3.Connection, subscriber: str) -> int | None:

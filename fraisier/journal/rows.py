@@ -35,7 +35,7 @@ _WRITE_TARGET = "replace into deployment_targets values (?, ?, ?, ?, ?, ?, ?, ?,
 _WRITE_STEP = "replace into deployment_steps values (?, ?, ?, ?)"
 _WRITE_PLACEMENT = "replace into placements values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _WRITE_RELEASE = "replace into releases values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_WRITE_LEASE = "replace into leases values (?, ?, ?, ?, ?, ?, ?, ?)"
+_WRITE_LEASE = "replace into leases values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _astuple = msgspec.structs.astuple
 
@@ -61,7 +61,8 @@ def lease_row(lease: LeaseState) -> Row:
     """Return the row of a lease."""
     return (
         lease.fraise, lease.environment, lease.epoch, lease.held, _encode(lease.holder), lease.deployment_id,
-        lease.acquired_us, lease.expires_us,
+        lease.acquired_us, lease.expires_us, lease.renewed_us, lease.broken_by,
+        lease.frozen_by, lease.frozen_message, lease.frozen_us, lease.frozen_until_us,
     )  # fmt: skip
 
 

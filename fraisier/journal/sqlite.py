@@ -6,21 +6,20 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 
 from fraisier.clock import Clock
-from fraisier.errors import (
-    DatabaseTransactionError,
-)
+from fraisier.errors import DatabaseError, DatabaseTransactionError
 from fraisier.events import Event, Record, encode_body
 from fraisier.events.codec import decode_event
 from fraisier.ids import Ids
 from fraisier.journal import queries
 from fraisier.journal.base import Guard, JournalStatistics, OnCommit
-from fraisier.journal.connection import Database, create_file
+from fraisier.journal.connection import Database, create_file, refuse_emptied
 from fraisier.journal.faults import is_of_one_entry, opening_error, writing_error
 from fraisier.journal.opening import prepare
 from fraisier.journal.sqlite_reads import SqliteReads
@@ -102,6 +101,7 @@ class SqliteJournal(SqliteReads):
         `on_commit` gets records newer than `head`. Raises DatabaseConnectionError.
         """
         try:
+            refuse_emptied(self.path)
             if not self._read_only:
                 create_file(self.path)
             self._database = await Database.open(self.path, read_only=self._read_only)
@@ -129,12 +129,17 @@ class SqliteJournal(SqliteReads):
         return Writer(connection, self.path, self._log_id)
 
     async def close(self) -> None:
-        """Write what is pending, end the threads and close the file. Raises DatabaseTransactionError."""
+        """Write what is pending, end the threads and close the file.
+
+        Whoever appended what cannot be written any more is told so there. Positions have nobody to tell: left behind, they
+        only mean that records are handled once more, and must not hide the error that ends the program.
+        """
         self._closing = True
         with anyio.CancelScope(shield=True):
             try:
                 if self._database is not None and (self._busy() or self._positions):
-                    await self._note("")
+                    with suppress(DatabaseError):
+                        await self._note("")
             finally:
                 if self._timer is not None:
                     self._timer.cancel()

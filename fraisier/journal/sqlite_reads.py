@@ -80,6 +80,10 @@ class SqliteReads:
         """Return the newest lease, whether held or not."""
         return await self._read(lambda connection: queries.lease(connection, fraise, environment))
 
+    async def leases(self, fraise: str = "", environment: str = "") -> list[LeaseState]:
+        """Return the newest leases, sorted by fraise and environment."""
+        return await self._read(lambda connection: queries.leases(connection, fraise, environment))
+
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """Return parked events, newest first."""
         return await self._read(lambda connection: queries.dead_letters(connection, limit))

@@ -49,7 +49,11 @@ class TargetState(msgspec.Struct):
 
 
 class DeploymentState(msgspec.Struct):
-    """A deployment as the journal tells it. Empty strings and zeros mean: not yet."""
+    """A deployment as the journal tells it. Empty strings and zeros mean: not yet.
+
+    `asked` is abort or pause while a person wants it; `child_id` is the rollback of the whole, `children` are those of
+    single targets, by name.
+    """
 
     id: str
     fraise: str = ""
@@ -68,6 +72,10 @@ class DeploymentState(msgspec.Struct):
     rollback_of: str = ""
     child_id: str = ""
     decision: str = ""
+    decided_reason: str = ""
+    decided_detail: str = ""
+    asked: str = ""
+    children: dict[str, str] = {}
     undoes: tuple[str, ...] = ()
     requested_us: int = 0
     started_us: int = 0
@@ -123,7 +131,11 @@ class Release(msgspec.Struct):
 
 
 class LeaseState(msgspec.Struct):
-    """The newest lease of a fraise in an environment."""
+    """The newest lease of a fraise in an environment, and the freeze that a person put on it.
+
+    `renewed_us` is the holder's last sign of life, `broken_by` who took the lease from it by hand. A freeze without
+    `frozen_until_us` lasts until it is released.
+    """
 
     fraise: str
     environment: str
@@ -133,6 +145,16 @@ class LeaseState(msgspec.Struct):
     deployment_id: str = ""
     acquired_us: int = 0
     expires_us: int = 0
+    renewed_us: int = 0
+    broken_by: str = ""
+    frozen_by: str = ""
+    frozen_message: str = ""
+    frozen_us: int = 0
+    frozen_until_us: int = 0
+
+    def is_frozen(self, now_us: int) -> bool:
+        """Whether a freeze forbids changes at this moment."""
+        return bool(self.frozen_by) and not 0 < self.frozen_until_us <= now_us
 
 
 def snapshot(deployment: DeploymentState) -> DeploymentState:

@@ -13,6 +13,7 @@ from fraisier.events import TYPE_OF, Event, Record, decode_body
 from fraisier.journal.base import Guard
 from fraisier.journal.chain import GENESIS, Chain, hash_body
 from fraisier.journal.connection import begin, rollback
+from fraisier.journal.faults import is_untrusted, untrusted_error, writing_error
 from fraisier.journal.fold import apply, forget_touched
 from fraisier.journal.rows import write_dirty
 from fraisier.journal.stored import StoredTables
@@ -82,6 +83,7 @@ class Writer:
         self._connection = connection
         self._path = path
         self._data_version = -1
+        self._failure: BaseException | None = None
         self._file = self._identity()
         self.chain = Chain(log_id)
         self.tables = StoredTables(connection)
@@ -92,8 +94,11 @@ class Writer:
     def commit(self, batch: Batch) -> None:
         """Write a batch in one transaction, after reading what other processes wrote before it.
 
-        Raises sqlite3.Error, or whatever the guard or the fold of an entry raised; then nothing was written.
+        Raises sqlite3.Error, or whatever the guard or the fold of an entry raised; then nothing was written, or after a
+        failed fsync it is not known, and every further commit raises DatabaseTransactionError.
         """
+        if self._failure is not None:
+            raise untrusted_error(self._path, self._failure)
         connection = self._connection
         seq, digest = self.seq, self.hash
         batch.records, batch.foreign = [], 0
@@ -107,6 +112,10 @@ class Writer:
             connection.execute("commit")
             batch.head_hash = self.hash
             batch.done = True
+        except sqlite3.Error as error:
+            if is_untrusted(error):
+                self._failure = writing_error(self._path, error)
+            raise
         finally:
             if not batch.done:
                 self.seq, self.hash = seq, digest

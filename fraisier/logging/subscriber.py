@@ -44,6 +44,8 @@ _LEVELS: dict[type[ev.Event], int] = {
             ev.RollbackStarted,
             ev.LeaseWaiting,
             ev.LeaseRefused,
+            ev.LeaseFrozen,
+            ev.LeaseThawed,
             ev.SecurityReported,
             ev.PerformanceSlow,
         ),

@@ -58,7 +58,9 @@ class StepCall(msgspec.Struct, frozen=True):
 
     `release` and `version` are what to bring (both empty: nothing may be current afterwards, which is how a first
     deployment is undone); `previous_release` is what was current before; `token` orders the effects of holders at the
-    target: (lease epoch, seq of the intent); `keep` names releases that cleanup must not remove.
+    target: (lease epoch, seq of the intent) in the journal `log_id` (32 hex digits), and a call without a `log_id` is not
+    fenced; `resumes` is the number of the earlier attempt whose outcome nobody recorded (0: there is none); `keep` names
+    releases that cleanup must not remove.
     """
 
     context: TargetContext
@@ -66,6 +68,8 @@ class StepCall(msgspec.Struct, frozen=True):
     deployment_id: str
     attempt: int = 1
     token: tuple[int, int] = (0, 0)
+    log_id: str = ""
+    resumes: int = 0
     release: str = ""
     version: str = ""
     previous_release: str = ""
@@ -103,9 +107,15 @@ class Provider(Protocol):
         ...
 
     async def control(
-        self, action: Action, context: TargetContext, on_output: OnOutput | None = None
+        self,
+        action: Action,
+        context: TargetContext,
+        on_output: OnOutput | None = None,
+        *,
+        token: tuple[int, int] = (0, 0),
+        log_id: str = "",
     ) -> dict[str, Any]:
-        """Start, stop, restart or remove the service outside a deployment."""
+        """Start, stop, restart or remove the service outside a deployment; `token` and `log_id` as in a StepCall."""
         ...
 
     def logs(self, context: TargetContext, *, lines: int, follow: bool) -> AsyncIterator[str]:

@@ -10,12 +10,19 @@ from typing import Any, ClassVar
 
 import anyio
 
+from fraisier.commands import fence as fences
 from fraisier.commands import listeners, releases
 from fraisier.commands.sh import pairs
 from fraisier.config.schema import Environment
-from fraisier.errors import FraisierError, MigrationError, ProviderConfigurationError, ProviderError
+from fraisier.errors import (
+    FencedError,
+    FraisierError,
+    ProviderConfigurationError,
+    ProviderConnectionError,
+    ProviderError,
+)
 from fraisier.providers.base import Action, Artifact, ProviderServices, StepCall, TargetContext, TargetFacts
-from fraisier.providers.outcome import failed
+from fraisier.providers.long_steps import LongSteps
 from fraisier.providers.place import Place
 from fraisier.providers.services import manager_of
 from fraisier.providers.services.base import Evidence, Site
@@ -140,18 +147,26 @@ class HostProvider(ABC):
             deployment_id=call.deployment_id,
             previous_version=call.previous_version,
             on_output=call.on_output,
+            token=call.token,
+            log_id=call.log_id,
         )
         return await steps[call.step](call, site)
 
     async def control(
-        self, action: Action, context: TargetContext, on_output: OnOutput | None = None
+        self,
+        action: Action,
+        context: TargetContext,
+        on_output: OnOutput | None = None,
+        *,
+        token: tuple[int, int] = (0, 0),
+        log_id: str = "",
     ) -> dict[str, Any]:
         """Start, stop or restart the service; `remove` stops it and takes everything away but what `shared` holds."""
-        site = await self._current_site(context, on_output)
+        site = await self._current_site(context, on_output, token=token, log_id=log_id)
         service = context.settings.service
         if action == "remove":
             evidence = await manager_of(service).stop(site) if service is not None else {}
-            found = await site.facts(releases.remove(site.place.app), what="remove")
+            found = await site.facts(releases.remove(site.place.app), what="remove", changes=True)
             return {**evidence, "removed": True, **({"left": found["left"]} if "left" in found else {})}
         if service is None:
             raise ProviderConfigurationError(f"{context.fraise} has no service that could be {_PAST[action]}")
@@ -222,7 +237,7 @@ class HostProvider(ABC):
         if call.artifact is not None and call.artifact.file:
             need_kb += 2 * await self._size(call.artifact.file) // 1024
         script = releases.preflight(site.place.app, need_kb=need_kb, free_kb=await self._free_kb(site.place))
-        found = await site.facts(script, what="preflight")
+        found = await site.facts(script, what="preflight", changes=True)
         if call.context.settings.service is not None:
             await manager_of(call.context.settings.service).check(site)
         return {"app_path": site.place.app, "free_kb": int(found.get("free_kb", -1))}
@@ -270,34 +285,40 @@ class HostProvider(ABC):
         place = site.place
         if not place.release:
             raise ProviderError(f"stage on {place}: no release is named")
-        archive = await self._bring(call, place, artifact)
+        long = LongSteps(call, site)
+        builds = call.context.settings.build_on == "target" and bool(call.context.settings.build)
         evidence = {"digest": artifact.digest, "release_path": place.release_path}
+        complete = releases.complete(place.app, place.release, digest=artifact.digest, version=place.version)
         try:
-            unpack = releases.unpack(
-                place.app, place.release, digest=artifact.digest, archive=archive, shared=place.shared
-            )
-            complete = releases.complete(
-                place.app, place.release, digest=artifact.digest, version=place.version
-            )
-            builds = call.context.settings.build_on == "target" and bool(call.context.settings.build)
-            found = await site.script(unpack if builds else unpack + complete, what="stage")
-            if found.startswith("complete"):
-                return {**evidence, "unchanged": True}
+            # Under a build that goes on by itself, nothing may be unpacked.
+            if not await long.goes_on():
+                await long.clear_way()
+                archive = await self._bring(call, place, artifact)
+                unpack = releases.unpack(
+                    place.app,
+                    place.release,
+                    digest=artifact.digest,
+                    archive=archive,
+                    shared=place.shared,
+                    guard="" if site.fence is None else fences.guard(site.fence, makes=releases.MADE),
+                )
+                script = fences.released(site.fence, unpack if builds else unpack + complete)
+                found = await site.script(script, what="stage")
+                if found.startswith("complete"):
+                    return {**evidence, "unchanged": True}
             if builds:
-                await self._build(call, site)
-                await site.script(complete, what="stage")
+                await long.build()
+                await site.script(complete, what="stage", changes=True)
+        except (ProviderConnectionError, FencedError):
+            # A build may go on there, or belong to somebody else by now: its tree is not ours to remove.
+            raise
         except BaseException:
             # The failure, or the cancellation, is what counts; what cannot be removed now goes with the next cleanup.
             with suppress(FraisierError), anyio.CancelScope(shield=True), anyio.move_on_after(_DISCARD_S):
-                await site.transport.shell(releases.discard(place.app, place.release))
+                discard = releases.discard(place.app, place.release)
+                await site.script(discard, what="stage", changes=True)
             raise
         return evidence
-
-    async def _build(self, call: StepCall, site: Site) -> None:
-        for number, template in enumerate(call.context.settings.build, 1):
-            done = await site.command(template, f"build.{number}", cwd=site.place.release_path)
-            if done.exit_code != 0:
-                raise failed(f"build of {site.place}", template, done)
 
     async def _migrate(self, call: StepCall, site: Site) -> Evidence:
         migrate = call.context.settings.migrate
@@ -307,9 +328,7 @@ class HostProvider(ABC):
         if not template:
             return {"migrated": False}
         where = "migrate.rollback_command" if call.undo else "migrate.command"
-        done = await site.command(template, where, cwd=site.place.release_path)
-        if done.exit_code != 0:
-            raise failed(f"migrate of {site.place}", template, done, MigrationError)
+        await LongSteps(call, site).migrate(template, where, may_repeat=migrate.resume == "rerun")
         return {"migrated": True, "undone": call.undo}
 
     async def _switch(self, call: StepCall, site: Site) -> Evidence:
@@ -317,7 +336,7 @@ class HostProvider(ABC):
         script = (
             releases.switch(place.app, place.release) if place.release else releases.switch_off(place.app)
         )
-        found = await site.facts(script, what="switch")
+        found = await site.facts(script, what="switch", changes=True)
         return {"current": place.release, "previous": found.get("previous", "")}
 
     async def _restart(self, call: StepCall, site: Site) -> Evidence:
@@ -331,24 +350,45 @@ class HostProvider(ABC):
         service = call.context.settings.service
         running = ""
         if service is not None:
-            running = (
-                await manager_of(service).state(await self._current_site(call.context, None))
-            ).running_release
-        found = await site.script(releases.cleanup(site.place.app, call.keep, running), what="cleanup")
+            now = await self._current_site(call.context, None, token=call.token, log_id=call.log_id)
+            running = (await manager_of(service).state(now)).running_release
+        script = releases.cleanup(site.place.app, call.keep, running)
+        found = await site.script(script, what="cleanup", changes=True)
         words = [line.split(" ", 1) for line in found.splitlines() if " " in line]
         return {word: [name for kind, name in words if kind == word] for word in ("removed", "kept")}
 
     # small things
 
-    async def _site(self, context: TargetContext, *, on_output: OnOutput | None = None, **about: str) -> Site:
-        return Site(Place(context, self._resolver, **about), await self.transport(context), on_output)
+    async def _site(
+        self,
+        context: TargetContext,
+        *,
+        on_output: OnOutput | None = None,
+        token: tuple[int, int] = (0, 0),
+        log_id: str = "",
+        **about: str,
+    ) -> Site:
+        place = Place(context, self._resolver, **about)
+        return Site(place, await self.transport(context), on_output, token, log_id)
 
-    async def _current_site(self, context: TargetContext, on_output: OnOutput | None) -> Site:
+    async def _current_site(
+        self,
+        context: TargetContext,
+        on_output: OnOutput | None,
+        *,
+        token: tuple[int, int] = (0, 0),
+        log_id: str = "",
+    ) -> Site:
         """Return the site as the current release sees it, whose version only the target knows."""
         site = await self._site(context)
         found = await site.facts(releases.describe(site.place.app), what="look")
         return await self._site(
-            context, on_output=on_output, release=found.get("current", ""), version=found.get("version", "")
+            context,
+            on_output=on_output,
+            token=token,
+            log_id=log_id,
+            release=found.get("current", ""),
+            version=found.get("version", ""),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fraisier.errors import FraisierError, GuardRefusedError, LeaseLostError
+from fraisier.errors import DatabaseError, FraisierError, LeaseLostError
 from fraisier.journal.fold import Release
 from fraisier.rollout.crew import Crew
 from fraisier.rollout.plan import PlanTarget
@@ -59,7 +59,7 @@ class Cleaner:
     async def _clean(self, target: PlanTarget, keep: tuple[str, ...]) -> None:
         try:
             await self._crew.steps.take(target, "cleanup", keep=keep)
-        except (LeaseLostError, GuardRefusedError):
+        except (LeaseLostError, DatabaseError):
             raise
         except FraisierError:
             # A failure is in the journal as step.failed, and one that was stopped did not begin. What serves, serves.

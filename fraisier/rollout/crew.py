@@ -8,20 +8,23 @@ from typing import Any
 import anyio
 
 from fraisier.errors import (
+    DatabaseError,
     DeploymentError,
     FraisierError,
     GuardRefusedError,
+    InDoubtError,
     InterruptedError,
     LeaseLostError,
     ProviderConnectionError,
 )
 from fraisier.events import types as ev
+from fraisier.journal.fold import TargetState
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.plan import PlanTarget
 from fraisier.rollout.steps import StepRunner
 from fraisier.rollout.verdict import Halt, Verdict, reason_of
 
-ENDS_EVERYTHING = (LeaseLostError, GuardRefusedError, InterruptedError)
+ENDS_EVERYTHING = (LeaseLostError, DatabaseError, InterruptedError)
 """Errors that are not about one target: the whole walk ends with them."""
 
 Work = Callable[[PlanTarget], Awaitable[None]]
@@ -40,9 +43,24 @@ class Crew:
         self.open: set[str] = set()
         self.skipped: set[str] = {target.name for target in self.plan.targets if target.action == "skip"}
         self.is_rollback = self.plan.kind == "rollback"
+        self._remember()
         self._limiter = anyio.CapacityLimiter(self.plan.settings.rollout.max_parallel)
         self._fatal: FraisierError | None = None
         steps.stop.watch(capacity.wake)
+
+    def _remember(self) -> None:
+        """Take over what the journal tells of an earlier process: who is updated, who failed, who was left out."""
+        may_skip = self.plan.settings.rollout.on_unreachable == "skip"
+        for target in self.plan.changes:
+            known = self.steps.state.targets.get(target.name)
+            if known is None or not known.outcome:
+                continue
+            if known.outcome == "updated":
+                self.updated.append(target.name)
+            elif known.outcome == "unreachable" and may_skip and not known.begun and not self.is_rollback:
+                self.skipped.add(target.name)
+            elif known.outcome in ("failed", "unreachable", "rolled_back"):
+                self.errors[target.name] = _remembered(known)
 
     async def side_by_side(self, targets: Sequence[PlanTarget], work: Work, what: str) -> None:
         """Do `work` on the targets, at most `max_parallel` at once. Raises Halt or LeaseLostError when the walk must end,
@@ -75,8 +93,10 @@ class Crew:
             raise Halt(Verdict("interrupted", "interrupted", error.message))
         if isinstance(error, GuardRefusedError):
             raise LeaseLostError(error.message, cause=error)
-        if isinstance(error, LeaseLostError):
+        if isinstance(error, (LeaseLostError, DatabaseError)):
             raise error
+        if isinstance(error, InDoubtError):
+            raise Halt(Verdict("doubt", "in_doubt", error.message))
         raise Halt(Verdict("changed", reason_of(error), error.message))
 
     @property
@@ -114,6 +134,12 @@ class Crew:
             return (told if told.startswith(f"{name}: ") else f"{name}: {told}") + more
         return ""
 
+    async def say_in_doubt(self, target: PlanTarget, step: str, error: FraisierError) -> None:
+        """Record that nobody knows what a step did at a target, and that it may not be repeated."""
+        await self.scribe.say(
+            ev.TargetInDoubt(**self.about(target.name), step=step, detail=self.steps.safe(error))
+        )
+
     async def say_failed(
         self, target: PlanTarget, step: str, error: FraisierError, *, bad: bool = False
     ) -> None:
@@ -140,3 +166,11 @@ class Crew:
         plan = self.plan
         about = {"deployment_id": plan.deployment_id, "fraise": plan.fraise, "environment": plan.environment}
         return {**about, "target": target} if target else about
+
+
+def _remembered(known: TargetState) -> FraisierError:
+    """Return a target's failure as the journal tells it."""
+    message = known.error or f"{known.name} is {known.outcome}"
+    if known.outcome == "unreachable":
+        return ProviderConnectionError(message)
+    return DeploymentError(message, code=known.reason.upper() or None)

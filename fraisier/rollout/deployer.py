@@ -13,12 +13,15 @@ from fraisier.errors import (
     FraisierError,
     UsageError,
 )
+from fraisier.events import Actor
 from fraisier.events import types as ev
+from fraisier.journal.fold import DeploymentState
 from fraisier.providers.base import Artifact, Provider
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.life import Life
-from fraisier.rollout.plan import Plan, PlanTarget, Seen, encode_plan, make_plan
+from fraisier.rollout.plan import Plan, PlanTarget, Seen, decode_plan, encode_plan, make_plan
+from fraisier.rollout.reopen import away_now, whereabouts
 from fraisier.rollout.request import DeployRequest, select, suggestion
 from fraisier.rollout.restore import to_restore
 from fraisier.rollout.result import DeploymentResult
@@ -37,20 +40,29 @@ class Deployer(Life):
     """Runs one deployment of one fraise in one environment, from request to terminal row."""
 
     def __init__(
-        self, world: World, request: DeployRequest, *, deployment_id: str = "", stop: StopSignal | None = None
+        self,
+        world: World,
+        request: DeployRequest,
+        *,
+        stop: StopSignal | None = None,
+        resumes: DeploymentState | None = None,
     ) -> None:
+        frozen = decode_plan(resumes.plan) if resumes is not None and resumes.plan else None
+        fraise, settings = whereabouts(world.config, request.fraise, request.environment, frozen)
         super().__init__(
             world,
-            request.fraise,
+            fraise,
             request.environment,
+            settings,
             actor=request.actor,
             options=request.options(),
             lock_wait_s=request.lock_wait_s,
             stop=stop,
-            deployment_id=deployment_id,
+            resumes=resumes,
         )
         self._request = request
-        self._targets: tuple[Target, ...] = select(self._settings.targets, request.limit, request.exclude)
+        limit, exclude = ((), ()) if frozen is not None else (request.limit, request.exclude)
+        self._targets: tuple[Target, ...] = select(self._settings.targets, limit, exclude)
         if request.strategy and request.strategy not in STRATEGIES:
             raise UsageError(
                 f"unknown strategy {request.strategy!r}{suggestion(request.strategy, list(STRATEGIES))}"
@@ -77,6 +89,9 @@ class Deployer(Life):
         return self._result()
 
     async def _leased(self, lease: Lease, provider: Provider) -> DeploymentResult:
+        if self._resumes and self._state.plan:
+            return await self._go_on(decode_plan(self._state.plan), lease, provider)
+        self._stop.check()
         if refusal := await self._settle_unfinished(force=self._request.force):
             await self._end_failed("needs_attention", "unfinished", refusal)
             return self._result("look at the targets, then deploy with --force")
@@ -93,6 +108,13 @@ class Deployer(Life):
             if plan is None:
                 return self._result("check the network and the hosts, then deploy again")
             await self._carry_out(plan, lease, provider)
+        return self._result()
+
+    async def _go_on(self, plan: Plan, lease: Lease, provider: Provider) -> DeploymentResult:
+        """Carry out what is left of a plan that another process began. Nothing but the journal and the targets are asked."""
+        with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
+            down = away_now(plan, self._state, await self._look(provider, ()))
+            await self._carry_out(msgspec.structs.replace(plan, down=down), lease, provider)
         return self._result()
 
     async def _prepare_plan(self, provider: Provider) -> Plan | None:
@@ -129,11 +151,12 @@ class Deployer(Life):
         return plan
 
     async def _carry_out(self, plan: Plan, lease: Lease, provider: Provider) -> None:
-        await self._say(
-            ev.DeploymentStarted(**self._about(), version=plan.version, targets=len(plan.changes))
-        )
+        if not self._state.started_us:
+            await self._say(
+                ev.DeploymentStarted(**self._about(), version=plan.version, targets=len(plan.changes))
+            )
         for target in plan.targets:
-            if target.action == "unchanged":
+            if target.action == "unchanged" and not self._state.targets[target.name].outcome:
                 await self._say(
                     ev.TargetUnchanged(
                         **self._about(), target=target.name, release=target.release, version=target.version
@@ -148,7 +171,11 @@ class Deployer(Life):
             )
             return
         rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=lease.epoch)
-        new = [target.name for target in plan.targets if not target.current_release]
+        new = [
+            target.name
+            for target in plan.targets
+            if not target.current_release and self._state.targets[target.name].outcome != "updated"
+        ]
         capacity = Capacity(plan.max_unavailable, plan.down, new)
 
         async def restore_one(target: PlanTarget, reason: str) -> bool:
@@ -163,7 +190,12 @@ class Deployer(Life):
             redactor=self._world.redactor,
             stop=self._stop,
             epoch=lease.epoch,
+            log_id=self._world.journal.log_id,
         )
+        if self._state.decision:
+            verdict = Verdict("changed", self._state.decided_reason, self._state.decided_detail)
+            await self._conclude(plan, verdict, rollbacks, capacity)
+            return
         releases = await self._world.releases(plan.fraise, plan.environment)
         runner = Runner(steps, capacity=capacity, releases=releases, restore_one=restore_one)
         verdict = await runner.run(plan.settings.timeout_s)
@@ -181,6 +213,8 @@ class Deployer(Life):
                 await self._end_failed("unreachable", verdict.reason, verdict.detail)
             case "prepare":
                 await self._end_failed("failed", verdict.reason, verdict.detail)
+            case "interrupted" if self._stop.aborted:
+                await self._abort(plan, verdict, rollbacks, capacity)
             case "interrupted":
                 await self._interrupted(verdict.reason, verdict.detail)
             case "doubt":
@@ -208,6 +242,29 @@ class Deployer(Life):
     async def _recover(self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity) -> None:
         """Ask what to do about a failed deployment, and do it. The answer is in the journal before it is acted on."""
         names = to_restore(self._state)
+        action = self._state.decision or await self._decision(plan, verdict)
+        if action == "hold":
+            await self._say(
+                ev.DeploymentPaused(**self._about(), reason=verdict.reason, detail=verdict.detail)
+            )
+            return
+        if action != "rollback":
+            await self._end_failed("failed", verdict.reason, verdict.detail)
+            return
+        if not await self._take_back(plan, verdict, rollbacks, capacity):
+            return
+        if verdict.reason == "aborted":
+            await self._say_aborted(verdict.detail)
+        elif self._had_nothing_to_go_back_to(plan, names):
+            await self._end_failed("failed", verdict.reason, verdict.detail)
+        else:
+            await self._say(
+                ev.DeploymentRolledBack(
+                    **self._about(), reason=verdict.reason, detail=verdict.detail, duration_s=self._took_s()
+                )
+            )
+
+    async def _decision(self, plan: Plan, verdict: Verdict) -> str:
         decided = await self._scribe.ask(
             ev.RecoveryRequested(
                 **self._about(),
@@ -220,31 +277,90 @@ class Deployer(Life):
             timeout_s=_DECIDE_S,
         )
         action = decided.action if isinstance(decided, ev.RecoveryDecided) else "stop"
-        if action == "hold":
-            await self._say(
-                ev.DeploymentPaused(**self._about(), reason=verdict.reason, detail=verdict.detail)
-            )
-            return
-        if action != "rollback":
-            await self._end_failed("failed", verdict.reason, verdict.detail)
-            return
-        back = not names or await rollbacks.undo(
+        # The bus has written the decision; the live state that this runner reads takes it over here.
+        self._state.decision = action
+        self._state.decided_reason, self._state.decided_detail = verdict.reason, verdict.detail
+        return action
+
+    async def _take_back(
+        self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity
+    ) -> bool:
+        """Put every changed target back; where one is not, say that a person must look, and return False."""
+        names = to_restore(self._state)
+        if not names or await rollbacks.undo(
             plan, self._state, names, capacity, reason=verdict.reason, whole=True
+        ):
+            return True
+        left = ", ".join(to_restore(self._state))
+        await self._needs_attention(
+            "rollback_failed", f"not back at their last good release: {left}; the cause was {verdict.detail}"
         )
-        if not back:
-            left = ", ".join(to_restore(self._state))
-            await self._needs_attention(
-                "rollback_failed",
-                f"not back at their last good release: {left}; the cause was {verdict.detail}",
-            )
-        elif self._had_nothing_to_go_back_to(plan, names):
-            await self._end_failed("failed", verdict.reason, verdict.detail)
-        else:
+        return False
+
+    async def _abort(self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity) -> None:
+        """End what a person does not want any more: all goes back, or with another `on_failure` only what is half-way."""
+        if plan.settings.rollout.on_failure == "rollback":
             await self._say(
-                ev.DeploymentRolledBack(
-                    **self._about(), reason=verdict.reason, detail=verdict.detail, duration_s=self._took_s()
+                ev.RecoveryDecided(
+                    **self._about(),
+                    action="rollback",
+                    strategy="abort",
+                    reason="aborted",
+                    detail=verdict.detail,
                 )
             )
+            verdict = Verdict("changed", "aborted", verdict.detail)
+            if await self._take_back(plan, verdict, rollbacks, capacity):
+                await self._say_aborted(verdict.detail)
+            return
+        for name in to_restore(self._state):
+            if self._state.targets[name].outcome == "updated":
+                continue
+            if not await rollbacks.undo(plan, self._state, [name], capacity, reason="aborted", whole=False):
+                await self._needs_attention("rollback_failed", f"{name} is half-way, and did not go back")
+                return
+        await self._say_aborted(verdict.detail)
+
+    # what people ask for
+
+    async def _asked(self, action: str, actor: Actor) -> tuple[str, str]:
+        """Abort, pause, promote and resume; whatever is going back already goes on to its end."""
+        who = actor.user or "somebody"
+        if self._state.decision == "rollback" or self._state.child_id:
+            return (
+                "refused",
+                "it is going back to the last good releases already, and goes on to the end of that",
+            )
+        match action:
+            case "abort":
+                if self._stop.aborted:
+                    return "already", "it is being aborted"
+                self._stop.request(f"aborted by {who}", abort=True)
+                return "done", "no further step begins; then what was begun is put right"
+            case "pause":
+                return await self._asked_to_pause(who)
+        return await self._asked_to_go_on(action, actor)
+
+    async def _asked_to_pause(self, who: str) -> tuple[str, str]:
+        if self._stop.reason:
+            return "refused", f"it is stopping: {self._stop.reason}"
+        if self._stop.paused:
+            return "already", "it is paused"
+        self._stop.pause()
+        if self._state.state == "running":
+            await self._say(
+                ev.DeploymentPaused(**self._about(), reason="requested", detail=f"paused by {who}")
+            )
+        return "done", "running steps finish; no further target is changed until `promote` or `resume`"
+
+    async def _asked_to_go_on(self, action: str, actor: Actor) -> tuple[str, str]:
+        waits_for = "a pause" if self._stop.paused else self._stop.waits_for
+        if not waits_for:
+            return "refused", "it does not wait for anybody"
+        self._stop.go_on()
+        event = ev.DeploymentPromoted if action == "promote" else ev.DeploymentResumed
+        await self._say(event(**self._about(), actor=actor, detail=f"ended {waits_for}"))
+        return "done", f"ended {waits_for}"
 
     def _had_nothing_to_go_back_to(self, plan: Plan, names: Sequence[str]) -> bool:
         return not any(target.previous_release for target in plan.changes if target.name in names)

@@ -53,7 +53,7 @@ class Fleet:
             async def one(context: TargetContext) -> None:
                 async with limiter:
                     outcome[context.target.name] = await self._control_one(
-                        scribe, provider, action, context, actor
+                        scribe, provider, action, context, actor, lease.epoch
                     )
 
             async def everywhere() -> None:
@@ -69,7 +69,13 @@ class Fleet:
         return {context.target.name: outcome[context.target.name] for context in chosen}
 
     async def _control_one(
-        self, scribe: Scribe, provider: Provider, action: Action, context: TargetContext, actor: Actor
+        self,
+        scribe: Scribe,
+        provider: Provider,
+        action: Action,
+        context: TargetContext,
+        actor: Actor,
+        epoch: int,
     ) -> FraisierError | None:
         about: dict[str, Any] = {
             "fraise": self._fraise,
@@ -77,11 +83,13 @@ class Fleet:
             "target": context.target.name,
             "action": action,
         }
-        await scribe.say(ev.ServiceRequested(**about, actor=actor))
+        intent = await scribe.say(ev.ServiceRequested(**about, actor=actor))
         started = anyio.current_time()
         try:
             with anyio.fail_after(_CONTROL_S):
-                await provider.control(action, context)
+                await provider.control(
+                    action, context, token=(epoch, intent.seq), log_id=self._world.journal.log_id
+                )
         except TimeoutError:
             error = FraisierError(f"no end within {_CONTROL_S:g} s")
         except FraisierError as failure:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
+import msgspec
 
 from fraisier.bus import Bus
 from fraisier.clock import Clock, rfc3339
@@ -28,6 +29,26 @@ T = TypeVar("T")
 _ASK_AGAIN_S = 0.5
 
 
+class Want(msgspec.Struct, frozen=True, kw_only=True):
+    """Who wants the lease of what. `force` overrides a freeze, on the record; `heeds_freeze` is False for what makes a
+    deployment safe that began before the freeze."""
+
+    fraise: str
+    environment: str
+    deployment_id: str
+    force: bool = False
+    heeds_freeze: bool = True
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Return the envelope of the lease's events."""
+        return {
+            "deployment_id": self.deployment_id,
+            "fraise": self.fraise,
+            "environment": self.environment,
+        }
+
+
 class Leases:
     """Takes leases for this process."""
 
@@ -41,11 +62,11 @@ class Leases:
         settings: LeaseSettings,
         owner: str,
     ) -> None:
-        self._bus = bus
-        self._journal = journal
-        self._clock = clock
-        self._processes = processes
-        self._settings = settings
+        self.bus = bus
+        self.journal = journal
+        self.clock = clock
+        self.processes = processes
+        self.settings = settings
         self.me = processes.holder(owner)
 
     @asynccontextmanager
@@ -57,80 +78,152 @@ class Leases:
         *,
         wait_s: float = 0.0,
         stop: StopSignal | None = None,
+        force: bool = False,
+        heeds_freeze: bool = True,
     ) -> AsyncIterator[Lease]:
         """Hold the lease inside the block and give it back at its end, also when the block is cancelled.
 
-        Raises DeploymentLockError when another holder keeps it longer than `wait_s`, InterruptedError when `stop` is
-        asked for meanwhile."""
-        lease = await self._acquire(fraise, environment, deployment_id, wait_s, stop or StopSignal())
+        Raises DeploymentLockError when another holder or a freeze keeps it longer than `wait_s`, InterruptedError when
+        `stop` is asked for meanwhile. `force` overrides a freeze (never a holder), which the journal then tells."""
+        want = Want(
+            fraise=fraise,
+            environment=environment,
+            deployment_id=deployment_id,
+            force=force,
+            heeds_freeze=heeds_freeze,
+        )
+        lease = await self._acquire(want, wait_s, stop or StopSignal())
         try:
             yield lease
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(10.0):
                 await lease.release()
 
-    async def _acquire(
-        self, fraise: str, environment: str, deployment_id: str, wait_s: float, stop: StopSignal
-    ) -> Lease:
+    async def _acquire(self, want: Want, wait_s: float, stop: StopSignal) -> Lease:
         deadline = anyio.current_time() + wait_s
-        about: dict[str, Any] = {"deployment_id": deployment_id, "fraise": fraise, "environment": environment}
+        silence = Silence(self.settings.ttl_s)
         told = False
         while True:
-            found = await self._journal.lease(fraise, environment)
-            now_us = self._clock.now_us()
-            if found is None or self._is_free(found, now_us):
-                lease = Lease(self, fraise, environment, deployment_id, (found.epoch if found else 0) + 1)
-                took_over = found.holder.owner if found is not None and found.held else ""
+            found = await self.journal.lease(want.fraise, want.environment)
+            silent = found is not None and silence.is_over(found)
+            hindrance = self._hindrance(found, want, silent=silent)
+            if hindrance is None:
+                lease = Lease(self, want, (found.epoch if found else 0) + 1)
                 try:
                     # Cancelled in between, nobody would know that the lease is ours to give back.
                     with anyio.CancelScope(shield=True):
-                        await lease.acquire(took_over)
+                        await lease.acquire(found, silent=silent)
                 except GuardRefusedError:
                     continue  # somebody else was faster: look again
                 return lease
             if anyio.current_time() >= deadline:
-                await self._bus.publish(
-                    ev.LeaseRefused(**about, epoch=found.epoch, holder=found.holder, waited_s=wait_s)
-                )
-                raise self.refusal(found)
+                told_refused = ev.LeaseRefused(**want.about, **hindrance.facts, waited_s=wait_s)
+                await self.bus.publish(told_refused)
+                raise hindrance.error
             if not told:
                 told = True
-                await self._bus.publish(ev.DeploymentQueued(**about, holder=found.holder.owner))
-                await self._bus.publish(ev.LeaseWaiting(**about, epoch=found.epoch, holder=found.holder))
+                owner = hindrance.facts["holder"].owner
+                await self.bus.publish(ev.DeploymentQueued(**want.about, holder=owner))
+                await self.bus.publish(ev.LeaseWaiting(**want.about, **hindrance.facts))
             await stop.sleep(min(_ASK_AGAIN_S, max(0.0, deadline - anyio.current_time())))
 
-    def _is_free(self, lease: LeaseState, now_us: int) -> bool:
-        return not lease.held or lease.expires_us <= now_us or self._processes.is_dead(lease.holder)
+    def _hindrance(self, lease: LeaseState | None, want: Want, *, silent: bool) -> Hindrance | None:
+        """Return what keeps the lease from being taken, or None. Pure but for the clock and the process table."""
+        if lease is None:
+            return None
+        now_us = self.clock.now_us()
+        if lease.is_frozen(now_us) and want.heeds_freeze and not want.force:
+            return Hindrance(frozen(lease), lease.epoch, Holder(owner=lease.frozen_by), lease.frozen_us)
+        if silent or self.is_free(lease, now_us):
+            return None
+        return Hindrance(held(lease), lease.epoch, lease.holder, lease.acquired_us)
 
-    def refusal(self, lease: LeaseState) -> DeploymentLockError:
-        """Return the error that says who holds the lease and since when."""
-        who, since = lease.holder, rfc3339(lease.acquired_us)
-        return DeploymentLockError(
-            f"{lease.fraise} in {lease.environment} is being deployed by {who.owner} "
-            f"(host {who.host}, pid {who.pid}) since {since}",
-            context={
-                "holder": who.owner,
-                "host": who.host,
-                "pid": who.pid,
-                "since": since,
-                "deployment_id": lease.deployment_id,
-            },
-            hint=f"wait with --lock-wait 10m, or look at `fraisier show {lease.deployment_id}`",
-        )
+    def is_free(self, lease: LeaseState, now_us: int) -> bool:
+        """Whether nobody holds the lease: given back, expired, or its holder is dead beyond doubt."""
+        return not lease.held or lease.expires_us <= now_us or self.processes.is_dead(lease.holder)
+
+
+class Hindrance:
+    """What keeps a lease from being taken: the error, and its facts for the events."""
+
+    def __init__(self, error: DeploymentLockError, epoch: int, holder: Holder, since_us: int) -> None:
+        self.error = error
+        self.facts: dict[str, Any] = {
+            "epoch": epoch,
+            "holder": holder,
+            "since_at": since_us,
+            "detail": error.message,
+        }
+
+
+class Silence:
+    """How long a holder has given no sign of life, on a clock that nobody sets.
+
+    Expiries are wall time. After a clock was set back one may lie hours ahead; a holder that was watched for as long as its
+    lease lasts, and renewed nothing, has none any more."""
+
+    def __init__(self, ttl_s: float) -> None:
+        self._ttl_s = ttl_s
+        self._seen = (0, 0)
+        self._since_s = anyio.current_time()
+
+    def is_over(self, lease: LeaseState) -> bool:
+        """Take note of the lease as it is now; return whether it has not changed for as long as it may last."""
+        seen = (lease.epoch, lease.expires_us)
+        if seen != self._seen:
+            self._seen, self._since_s = seen, anyio.current_time()
+        # What the holder's own settings give it, which need not be ours.
+        granted_s = (lease.expires_us - lease.renewed_us) / 1_000_000 if lease.renewed_us else 0.0
+        return anyio.current_time() - self._since_s >= max(self._ttl_s, granted_s)
+
+
+def held(lease: LeaseState) -> DeploymentLockError:
+    """Return the error that says who holds the lease and since when."""
+    who, since = lease.holder, rfc3339(lease.acquired_us)
+    return DeploymentLockError(
+        f"{lease.fraise} in {lease.environment} is being deployed by {_person(who)} since {since}",
+        context={
+            "holder": who.owner,
+            "host": who.host,
+            "pid": who.pid,
+            "since": since,
+            "deployment_id": lease.deployment_id,
+        },
+        hint=f"wait with --lock-wait 10m, or look at `fraisier lock status {lease.fraise} {lease.environment}`",
+    )
+
+
+def frozen(lease: LeaseState) -> DeploymentLockError:
+    """Return the error that says who froze the fraise, since and until when, and why."""
+    since = rfc3339(lease.frozen_us)
+    until = rfc3339(lease.frozen_until_us) if lease.frozen_until_us else ""
+    return DeploymentLockError(
+        f"{lease.fraise} in {lease.environment} is frozen by {lease.frozen_by} since {since} "
+        f"{f'until {until}' if until else 'until it is released'}: {lease.frozen_message}",
+        context={
+            "frozen_by": lease.frozen_by,
+            "message": lease.frozen_message,
+            "since": since,
+            "until": until or None,
+        },
+        hint=f"ask {lease.frozen_by}; `fraisier lock release {lease.fraise} {lease.environment}` ends the freeze, "
+        "deploy and rollback with --force override it once",
+    )
+
+
+def _person(who: Holder) -> str:
+    return f"{who.owner or 'another process'} (host {who.host or '?'}, pid {who.pid or '?'})"
 
 
 class Lease:
     """One lease that this process took."""
 
-    def __init__(self, leases: Leases, fraise: str, environment: str, deployment_id: str, epoch: int) -> None:
+    def __init__(self, leases: Leases, want: Want, epoch: int) -> None:
         self._leases = leases
-        self._about: dict[str, Any] = {
-            "deployment_id": deployment_id,
-            "fraise": fraise,
-            "environment": environment,
-        }
-        self.fraise = fraise
-        self.environment = environment
+        self._want = want
+        self._about = want.about
+        self.fraise = want.fraise
+        self.environment = want.environment
         self.epoch = epoch
         self.lost = ""
         self.broken: FraisierError | None = None
@@ -143,30 +236,38 @@ class Lease:
             found = tables.find_lease(self.fraise, self.environment)
             if found is not None and found.epoch == self.epoch and found.held:
                 return ""
-            holder = found.holder if found is not None else Holder()
-            return f"the lease of {self.fraise} in {self.environment} was taken over by {holder.owner or 'another process'}"
+            return f"the lease of {self.fraise} in {self.environment} {_fate(found, self.epoch)}"
 
         return check
 
-    async def acquire(self, took_over: str) -> None:
-        """Append the acquisition. Raises GuardRefusedError when the lease is not free any more."""
-        leases = self._leases
+    async def acquire(self, seen: LeaseState | None, *, silent: bool = False) -> None:
+        """Append the acquisition of a lease that was free as `seen`. Raises GuardRefusedError when it no longer is."""
+        leases, want = self._leases, self._want
+
+        def freeze(lease: LeaseState) -> str:
+            overridden = want.force and lease.is_frozen(leases.clock.now_us())
+            return f"{lease.frozen_by}: {lease.frozen_message}" if overridden else ""
+
+        override = freeze(seen) if seen is not None else ""
 
         def check(tables: Tables) -> str:
             found = tables.find_lease(self.fraise, self.environment)
-            if found is None:
-                return "" if self.epoch == 1 else "the epoch moved"
-            if found.epoch != self.epoch - 1:
+            if (found.epoch if found is not None else 0) != self.epoch - 1:
                 return "the epoch moved"
-            return "" if leases._is_free(found, leases._clock.now_us()) else "the lease is held"
+            if found is not None and freeze(found) != override:
+                return "the freeze changed"
+            renewed = found is not None and seen is not None and found.expires_us != seen.expires_us
+            hindrance = leases._hindrance(found, want, silent=silent and not renewed)
+            return "" if hindrance is None else hindrance.error.message
 
-        await leases._bus.publish(
+        await leases.bus.publish(
             ev.LeaseAcquired(
                 **self._about,
                 epoch=self.epoch,
                 holder=leases.me,
                 expires_at=self._expiry_us(),
-                took_over=took_over,
+                took_over=seen.holder.owner if seen is not None and seen.held else "",
+                overrode=override,
             ),
             guard=check,
         )
@@ -174,7 +275,7 @@ class Lease:
     async def release(self) -> None:
         """Give the lease back; one that is no longer ours is left alone."""
         try:
-            await self._leases._bus.publish(
+            await self._leases.bus.publish(
                 ev.LeaseReleased(**self._about, epoch=self.epoch), guard=self.guard
             )
         except GuardRefusedError:
@@ -209,15 +310,15 @@ class Lease:
 
     async def _heartbeat(self, scope: anyio.CancelScope) -> None:
         while True:
-            await anyio.sleep(self._leases._settings.heartbeat_s)
+            await anyio.sleep(self._leases.settings.heartbeat_s)
             try:
-                await self._leases._bus.publish(
+                await self._leases.bus.publish(
                     ev.LeaseRenewed(**self._about, epoch=self.epoch, expires_at=self._expiry_us()),
                     guard=self.guard,
                 )
             except GuardRefusedError as error:
                 self.lost = error.message
-                await self._leases._bus.publish(
+                await self._leases.bus.publish(
                     ev.LeaseLost(**self._about, epoch=self.epoch, detail=error.message)
                 )
                 scope.cancel()
@@ -229,4 +330,18 @@ class Lease:
                 return
 
     def _expiry_us(self) -> int:
-        return self._leases._clock.now_us() + int(self._leases._settings.ttl_s * 1_000_000)
+        return self._leases.clock.now_us() + int(self._leases.settings.ttl_s * 1_000_000)
+
+
+def _fate(lease: LeaseState | None, epoch: int) -> str:
+    """Say what became of a lease that its holder no longer has."""
+    if lease is None:
+        return "is not on record any more"
+    if lease.held:
+        by = f"was taken over by {_person(lease.holder)} at {rfc3339(lease.acquired_us)}"
+        return f"{by} for {lease.deployment_id}" if lease.deployment_id else by
+    if lease.broken_by:
+        return f"was broken by {lease.broken_by} with `fraisier lock release`"
+    if lease.epoch == epoch:
+        return "was given back"
+    return f"was taken over by {_person(lease.holder)}, who has given it back since"

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream
 
 from fraisier.config.schema import Environment, Fraise, Target
 from fraisier.errors import (
     ConfigurationError,
+    DatabaseError,
     DeploymentLockError,
     FraisierError,
     GuardRefusedError,
@@ -18,17 +20,20 @@ from fraisier.errors import (
     LeaseLostError,
     ProviderError,
 )
-from fraisier.events import Actor, Event
+from fraisier.events import Actor, Event, Record
 from fraisier.events import types as ev
+from fraisier.events.steering import SteeringRequest
 from fraisier.journal.fold import DeploymentState, Tables
 from fraisier.providers.base import Provider, TargetContext
+from fraisier.rollout.beside import beside
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.look import Look
 from fraisier.rollout.plan import Seen
-from fraisier.rollout.request import find_environment
 from fraisier.rollout.result import DeploymentResult, result_of
 from fraisier.rollout.scribe import Scribe
+from fraisier.rollout.steering import REQUESTS
 from fraisier.rollout.stop import StopSignal
+from fraisier.rollout.unrecorded import unrecorded
 from fraisier.rollout.world import World
 
 _LAST_WORDS_S = 15.0
@@ -43,30 +48,31 @@ class Life(ABC):
     def __init__(
         self,
         world: World,
-        fraise: str,
+        fraise: Fraise,
         environment: str,
+        settings: Environment,
         *,
         actor: Actor,
         options: Mapping[str, Any],
         lock_wait_s: float,
         stop: StopSignal | None = None,
-        deployment_id: str = "",
+        resumes: DeploymentState | None = None,
     ) -> None:
         self._world = world
         self._stop = stop or StopSignal()
-        found, settings = find_environment(world.config, fraise, environment)
-        self._fraise: Fraise = found
-        self._settings: Environment = settings
+        self._fraise = fraise
+        self._settings = settings
         self._environment = environment
+        self._resumes = resumes is not None
         self._actor = actor
         self._options = dict(options)
         self._lock_wait_s = lock_wait_s
-        self.deployment_id = deployment_id or world.ids.deployment()
+        self.deployment_id = resumes.id if resumes is not None else world.ids.deployment()
         self._scribe = Scribe(world.bus, Tables())
         self._started = 0.0
         if missing := world.resolver.missing(settings):
             raise ConfigurationError(
-                f"{fraise} in {environment} needs values that are not set: {', '.join(missing)}",
+                f"{fraise.name} in {environment} needs values that are not set: {', '.join(missing)}",
                 context={"missing": missing},
                 hint="set the variables or make the files, then run the command again",
             )
@@ -77,20 +83,30 @@ class Life(ABC):
 
     async def run(self) -> DeploymentResult:
         """Return how it ended. Raises what leaves no terminal row: a lost lease, a store that does not answer, cancellation
-        (after `deployment.interrupted` was written)."""
+        (after `deployment.interrupted` was written), and the lock of a deployment that was to be resumed."""
         self._started = anyio.current_time()
-        with anyio.CancelScope(shield=True):  # what was asked for is recorded, so that its end can be
-            await self._say_requested()
+        with self._world.helm.heard(self.deployment_id) as requests:
+            return await beside(self._live, lambda: self._attend(requests), f"requests:{self.deployment_id}")
+
+    async def _live(self) -> DeploymentResult:
+        if not self._resumes:
+            with anyio.CancelScope(shield=True):  # what was asked for is recorded, so that its end can be
+                await self._say_requested()
         try:
             return await self._under_lease()
         except DeploymentLockError as error:
+            if self._resumes:
+                raise
             await self._end_failed("locked", "locked", error.message)
             return self._result(error.hint)
         except InterruptedError as error:
-            await self._interrupted("interrupted", error.message)
+            await self._stopped(error.message)
             return self._result()
         except GuardRefusedError as error:
             raise LeaseLostError(error.message, cause=error) from error
+        except DatabaseError as error:
+            failure = self._scribe.failure or error
+            raise unrecorded(failure, self._scribe.tables.deployments.values()) from error
         except anyio.get_cancelled_exc_class():
             await self._last_words()
             raise
@@ -103,8 +119,12 @@ class Life(ABC):
             self.deployment_id,
             wait_s=self._lock_wait_s,
             stop=self._stop,
+            force=bool(self._options.get("force")),
+            heeds_freeze=not self._resumes,
         ) as lease:
             self._scribe.guard = lease.guard
+            if self._resumes and not await self._reopen():
+                return self._result("it has ended already; `fraisier history` lists what came after it")
             provider = self._world.make_provider(self._settings)
             try:
                 return await lease.while_held(lambda: self._leased(lease, provider))
@@ -117,7 +137,70 @@ class Life(ABC):
 
     async def _last_words(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_LAST_WORDS_S):
+            if self._state.outcome:
+                return
+            for target in self._state.targets.values():
+                step = target.steps.get(target.step)
+                if step is not None and step.status == "started" and not target.outcome:
+                    detail = f"{target.step} was cut off; `fraisier resume` looks at what it did"
+                    await self._say(
+                        ev.TargetInDoubt(**self._about(), target=target.name, step=target.step, detail=detail)
+                    )
             await self._interrupted("cancelled", "the task that ran the deployment was cancelled")
+
+    async def _reopen(self) -> bool:
+        """Take over what the journal tells of the deployment, now that nobody else can change it; return False when it
+        has ended meanwhile."""
+        journal = self._world.journal
+        state = await journal.deployment(self.deployment_id)
+        if state is None:  # pragma: no cover - it was read before, and rows are not deleted
+            return False
+        self._scribe.tables.deployments[state.id] = state
+        linked = {state.child_id, *state.children.values()} - {""}
+        for child_id in sorted(linked):
+            child = await journal.deployment(child_id)
+            if child is not None:
+                self._scribe.tables.deployments[child_id] = child
+        if state.is_terminal:
+            return False
+        if state.asked == "abort":
+            self._stop.request("an abort was asked for", abort=True)
+        await self._say(ev.DeploymentResumed(**self._about(), actor=self._actor, detail=f"was {state.state}"))
+        return True
+
+    async def _stopped(self, detail: str) -> None:
+        """Write the end of a deployment that was stopped before anything was begun."""
+        if self._stop.aborted and not any(target.begun for target in self._state.targets.values()):
+            await self._say_aborted(detail)
+        else:
+            await self._interrupted("interrupted", detail)
+
+    async def _say_aborted(self, detail: str) -> None:
+        await self._say(
+            ev.DeploymentAborted(**self._about(), reason="aborted", detail=detail, duration_s=self._took_s())
+        )
+
+    # what people ask for
+
+    async def _attend(self, requests: MemoryObjectReceiveStream[Record]) -> None:
+        """Answer what is asked from any terminal, for as long as the deployment runs here."""
+        async for record in requests:
+            if not isinstance(record.event, SteeringRequest):
+                continue
+            action, actor = REQUESTS[record.event.__class__], record.event.actor
+            try:
+                effect, detail = await self._asked(action, actor)
+                await self._say(
+                    ev.DeploymentAcknowledged(
+                        **self._about(), action=action, request_seq=record.seq, effect=effect, detail=detail
+                    )
+                )
+            except GuardRefusedError:
+                return  # the lease is another's, who answers from now on
+
+    async def _asked(self, action: str, actor: Actor) -> tuple[str, str]:
+        """Do what was asked, and return its effect (done, already, refused) with a sentence."""
+        return "refused", "a rollback goes on to its end: to leave it half-way would help nobody"
 
     async def _settle_unfinished(self, *, force: bool) -> str:
         """Give deployments that a dead holder left behind their terminal row; return why that may not be done."""

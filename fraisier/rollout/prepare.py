@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from fraisier.errors import (
-    DeploymentTimeoutError,
     FraisierError,
+    InDoubtError,
     InterruptedError,
     ProviderConnectionError,
 )
-from fraisier.events import types as ev
 from fraisier.rollout.cleaning import Cleaner
 from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
 from fraisier.rollout.plan import PREPARE_STEPS, PlanTarget
@@ -84,17 +83,15 @@ class Preparation:
             await crew.steps.take(target, "migrate")
         except InterruptedError as error:
             raise Halt(Verdict("interrupted", "interrupted", error.message)) from error
+        except InDoubtError as error:
+            await crew.say_in_doubt(target, "migrate", error)
+            raise Halt(Verdict("doubt", "in_doubt", error.message)) from error
         except ProviderConnectionError as error:
             await self._give_up(target, error)
             raise Halt(Verdict("prepare", "unreachable", crew.first_error())) from error
         except ENDS_EVERYTHING:
             raise
         except FraisierError as error:
-            if isinstance(error, DeploymentTimeoutError) and migrate.resume == "manual":
-                detail = crew.steps.safe(error)
-                about = crew.about(target.name)
-                await crew.scribe.say(ev.TargetInDoubt(**about, step="migrate", detail=detail))
-                raise Halt(Verdict("doubt", "in_doubt", detail)) from error
             await self._give_up(target, error)
             raise Halt(Verdict("prepare", "migrate_failed", crew.first_error())) from error
 

@@ -69,9 +69,19 @@ class Rollbacks:
         whole: bool,
     ) -> bool:
         """Put `names` back under a linked deployment and return whether every one of them is back."""
-        child_id = self._world.ids.deployment()
-        ways = await self.ways_back(parent, names)
-        contexts = [_context(parent, ways[name]) for name in names]
+        child_id = state.child_id if whole else state.children.get(names[0], "")
+        announced = bool(child_id)
+        child_id = child_id or self._world.ids.deployment()
+        child = self._scribe.deployment(child_id)
+        frozen = decode_plan(child.plan) if child.plan else None
+        if frozen is not None:
+            contexts = [
+                TargetContext(parent.fraise, parent.environment, t.target, t.settings or parent.settings)
+                for t in frozen.changes
+            ]
+        else:
+            ways = await self.ways_back(parent, names)
+            contexts = [_context(parent, ways[name]) for name in names]
         started = anyio.current_time()
         linked: dict[str, Any] = {
             **about(state),
@@ -79,7 +89,8 @@ class Rollbacks:
             "provider": parent.provider,
             "reason": reason,
         }
-        await self._scribe.say(ev.RollbackStarted(**linked, whole=whole, targets=tuple(names)))
+        if not announced:
+            await self._scribe.say(ev.RollbackStarted(**linked, whole=whole, targets=tuple(names)))
         with self._world.subjects.known(child_id, self._provider, contexts):
             look = Look(
                 self._world.bus,
@@ -90,9 +101,10 @@ class Rollbacks:
             )
             seen = await look.at(contexts)
             seen = {name: _sick_if_failed(found, state, name) for name, found in seen.items()}
-            plan = restore_plan(parent, state, names, deployment_id=child_id, ways=ways, seen=seen)
-            for name in plan.down:
-                capacity.lost(name)  # what does not serve needs no permit to go back
+            plan = frozen or restore_plan(parent, state, names, deployment_id=child_id, ways=ways, seen=seen)
+            for name, look_at in seen.items():
+                if not look_at.serves:
+                    capacity.lost(name)  # what does not serve needs no permit to go back
             try:
                 done, failed = await self._run(plan, state, capacity)
             except anyio.get_cancelled_exc_class():
@@ -109,22 +121,30 @@ class Rollbacks:
     async def _run(
         self, plan: Plan, parent: DeploymentState, capacity: Capacity
     ) -> tuple[list[str], dict[str, FraisierError]]:
-        """Run a rollback plan as a deployment of its own; return who is back, and the errors of who is not."""
+        """Run a rollback plan as a deployment of its own; return who is back, and the errors of who is not.
+
+        One that an earlier process began goes on; of one that has ended, the outcome is read."""
+        known = self._scribe.deployment(plan.deployment_id)
+        if known.is_terminal:
+            return [name for name, target in known.targets.items() if target.outcome == "updated"], {}
         child: dict[str, Any] = {
             "deployment_id": plan.deployment_id,
             "fraise": plan.fraise,
             "environment": plan.environment,
         }
-        await self._scribe.say(
-            ev.DeploymentRequested(
-                **child,
-                kind="rollback",
-                fraise_type=plan.fraise_type,
-                provider=plan.provider,
-                actor=msgspec.structs.replace(parent.actor, trigger="recovery"),
-                rollback_of=parent.id,
+        if not known.first_seq:
+            await self._scribe.say(
+                ev.DeploymentRequested(
+                    **child,
+                    kind="rollback",
+                    fraise_type=plan.fraise_type,
+                    provider=plan.provider,
+                    actor=msgspec.structs.replace(parent.actor, trigger="recovery"),
+                    rollback_of=parent.id,
+                )
             )
-        )
+        elif known.plan:
+            await self._scribe.say(ev.DeploymentResumed(**child, detail=f"was {known.state}"))
         started = anyio.current_time()
         verdict, runner = await self.run_plan(plan, capacity)
         failed = {t.name: runner.crew.errors[t.name] for t in plan.changes if t.name in runner.crew.errors}
@@ -141,16 +161,21 @@ class Rollbacks:
             "fraise": plan.fraise,
             "environment": plan.environment,
         }
-        await self._scribe.say(
-            ev.DeploymentPlanned(
-                **child,
-                version=plan.version,
-                previous_version=plan.previous_version,
-                strategy=plan.strategy,
-                plan=msgspec.Raw(encode_plan(plan)),
+        known = self._scribe.deployment(plan.deployment_id)
+        if not known.plan:
+            await self._scribe.say(
+                ev.DeploymentPlanned(
+                    **child,
+                    version=plan.version,
+                    previous_version=plan.previous_version,
+                    strategy=plan.strategy,
+                    plan=msgspec.Raw(encode_plan(plan)),
+                )
             )
-        )
-        await self._scribe.say(ev.DeploymentStarted(**child, version=plan.version, targets=len(plan.changes)))
+        if not self._scribe.deployment(plan.deployment_id).started_us:
+            await self._scribe.say(
+                ev.DeploymentStarted(**child, version=plan.version, targets=len(plan.changes))
+            )
         steps = StepRunner(
             plan,
             scribe=self._scribe,
@@ -158,6 +183,7 @@ class Rollbacks:
             redactor=self._world.redactor,
             stop=StopSignal(),
             epoch=self._epoch,
+            log_id=self._world.journal.log_id,
         )
         runner = Runner(
             steps, capacity=capacity, releases=await self._world.releases(plan.fraise, plan.environment)
@@ -204,7 +230,7 @@ class Rollbacks:
 
     async def _tell_parent(self, plan: Plan, state: DeploymentState, done: Sequence[str]) -> None:
         for target in plan.changes:
-            if target.name in done:
+            if target.name in done and state.targets[target.name].outcome != "rolled_back":
                 await self._scribe.say(
                     ev.TargetRolledBack(
                         **about(state),

@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import anyio
 
 from fraisier.clock import rfc3339
-from fraisier.errors import DeploymentError, FraisierError, InterruptedError
+from fraisier.errors import DeploymentError, FraisierError, InDoubtError, InterruptedError
 from fraisier.events import types as ev
 from fraisier.journal.fold import Release
+from fraisier.rollout.beside import beside
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.cleaning import Cleaner
 from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
+from fraisier.rollout.pauses import Pauses
 from fraisier.rollout.plan import PREPARE_STEPS, PlanTarget
 from fraisier.rollout.prepare import Preparation
 from fraisier.rollout.steps import StepRunner
@@ -45,20 +47,22 @@ class Runner:
         self._cleaner = Cleaner(self.crew, releases)
         self._restore_one = restore_one
         self._walk = anyio.CancelScope()
+        self._pauses = Pauses(self.crew, self._look_at_updated)
+        self._before = frozenset(self.crew.updated)
+        """Updated by an earlier process: verified again before anything is called a success."""
 
     async def run(self, timeout_s: float) -> Verdict:
         """Walk the plan to its end and return the verdict; every wait ends when `timeout_s` has passed.
 
         Raises LeaseLostError when the plan is no longer ours to carry out."""
+        verdict: Verdict | None = None
         with anyio.CancelScope(deadline=anyio.current_time() + timeout_s) as scope:
-            try:
-                await Preparation(self.crew, self._cleaner).run()
-                await self._all_waves()
-                await self._confirm()
-            except Halt as halt:
-                return halt.verdict
+            self._pauses.holds_still(scope)
+            verdict = await beside(self._walk_plan, self._pauses.attend, f"pauses:{self.plan.fraise}")
         if scope.cancelled_caught:
             return await self._out_of_time("timeout", timeout_s)
+        if verdict is not None:
+            return verdict
         await self._cleaner.after_success()
         failed = [target.name for target in self.plan.changes if target.name in self.crew.errors]
         if failed or self.crew.skipped:
@@ -66,22 +70,50 @@ class Runner:
             return Verdict("partial", "partial", self.crew.first_error() or missing)
         return Verdict("done")
 
+    async def _walk_plan(self) -> Verdict | None:
+        try:
+            await Preparation(self.crew, self._cleaner).run()
+            await self._settle_failures()
+            await self._all_waves()
+            await self._confirm()
+        except Halt as halt:
+            return halt.verdict
+        return None
+
+    async def _settle_failures(self) -> None:
+        """Draw the consequences of failures that are in the journal and had none yet, because a process ended between."""
+        crew = self.crew
+        if not crew.errors or crew.is_rollback:
+            return
+        if crew.exceeded:
+            raise Halt(Verdict("changed", reason_of(next(iter(crew.errors.values()))), crew.first_error()))
+        for target in self.plan.changes:
+            known = self.steps.state.targets[target.name]
+            if target.name not in crew.errors or known.outcome == "rolled_back" or not self._restore_one:
+                continue
+            if await self._restore_one(target, reason_of(crew.errors[target.name])):
+                self.capacity.back(target.name)
+
     # waves
 
     async def _all_waves(self) -> None:
         # A rollback has one budget, its timeout: to give up on it early would leave targets on what failed.
         progress_s = math.inf if self.crew.is_rollback else self.plan.settings.rollout.progress_deadline_s
         with anyio.CancelScope(deadline=anyio.current_time() + progress_s) as self._walk:
+            self._pauses.holds_still(self._walk)
             for number, names in enumerate(self.plan.waves, 1):
                 targets = [t for t in self.plan.changes if t.name in names and not self._left_out(t)]
-                await self._wave(number, targets)
+                if targets or self.steps.state.waves.get(number) != "succeeded":
+                    await self._wave(number, targets)
         if self._walk.cancelled_caught:
             raise Halt(await self._out_of_time("progress_deadline", progress_s))
 
     async def _wave(self, number: int, targets: Sequence[PlanTarget]) -> None:
         crew = self.crew
         names = tuple(target.name for target in targets)
-        await self.scribe.say(ev.WaveStarted(**crew.about(), wave=number, targets=names))
+        await self._pauses.gate()
+        if number not in self.steps.state.waves:
+            await self.scribe.say(ev.WaveStarted(**crew.about(), wave=number, targets=names))
         crew.open = set(names)
         await crew.side_by_side(targets, self._change, f"wave {number}")
         if crew.exceeded and not crew.is_rollback:
@@ -102,9 +134,10 @@ class Runner:
 
     async def _pause(self, pause_s: float) -> None:
         try:
-            await self.steps.stop.sleep(pause_s)
+            await self.steps.stop.sleep_or_skip(pause_s, "the pause between two waves")
         except InterruptedError as error:
             raise Halt(Verdict("interrupted", "interrupted", error.message)) from error
+        await self._pauses.gate()
 
     async def _change(self, target: PlanTarget) -> None:
         try:
@@ -115,6 +148,7 @@ class Runner:
 
     async def _change_when_permitted(self, target: PlanTarget) -> None:
         crew = self.crew
+        await self._pauses.gate()
         used = await self.capacity.take(target.name, unless=lambda: crew.halted or crew.hopeless)
         if crew.halted:
             if used:
@@ -127,7 +161,8 @@ class Runner:
         step = ""
         try:
             self.steps.stop.check()
-            await self.scribe.say(ev.TargetStarted(**crew.about(target.name), wave=target.wave))
+            if not self.steps.state.targets[target.name].started_us:
+                await self.scribe.say(ev.TargetStarted(**crew.about(target.name), wave=target.wave))
             for step in (s for s in target.steps if s not in (*PREPARE_STEPS, "cleanup")):
                 await self.steps.take(target, step)
                 if step == "verify" or (target.action == "remove" and step == "switch"):
@@ -136,11 +171,15 @@ class Runner:
             crew.updated.append(target.name)
         except ENDS_EVERYTHING:
             raise
+        except InDoubtError as error:
+            await crew.say_in_doubt(target, step, error)
+            raise
         except FraisierError as error:
             await self._failed(target, step, error)
 
     def _left_out(self, target: PlanTarget) -> bool:
-        return target.name in self.crew.skipped or (self.crew.is_rollback and target.name in self.crew.errors)
+        crew = self.crew
+        return target.name in crew.skipped or target.name in crew.errors or target.name in crew.updated
 
     def _no_permit(self, target: PlanTarget) -> DeploymentError:
         away = ", ".join(sorted(self.capacity.away))
@@ -152,7 +191,7 @@ class Runner:
     def _serves_again(self, target: PlanTarget) -> None:
         """Give the permit back; a target that became healthy is the only progress that moves the deadline."""
         self.capacity.back(target.name)
-        if self.crew.is_rollback:
+        if self.crew.is_rollback or self.steps.stop.paused:
             return
         rollout = self.plan.settings.rollout
         # A bake is a wait that was asked for, as a pause is.
@@ -186,10 +225,21 @@ class Runner:
         """Ask every target of an earlier wave once more: success needs evidence that is fresh."""
         crew = self.crew
         last = set(self.plan.waves[-1]) if self.plan.waves else set()
-        earlier = [t for t in self.plan.changes if t.name in crew.updated and t.name not in last]
+        earlier = [
+            t
+            for t in self.plan.changes
+            if t.name in crew.updated and (t.name not in last or t.name in self._before)
+        ]
         if crew.is_rollback or not earlier:
             return
-        await crew.side_by_side(earlier, self._confirm_one, "confirm")
+        await self._confirm_all(earlier)
+
+    async def _look_at_updated(self) -> None:
+        await self._confirm_all([t for t in self.plan.changes if t.name in self.crew.updated])
+
+    async def _confirm_all(self, targets: Sequence[PlanTarget]) -> None:
+        crew = self.crew
+        await crew.side_by_side(targets, self._confirm_one, "confirm")
         if crew.exceeded:
             raise Halt(Verdict("changed", reason_of(next(iter(crew.errors.values()))), crew.first_error()))
 
@@ -211,6 +261,7 @@ class Runner:
     async def _out_of_time(self, reason: str, limit_s: float) -> Verdict:
         """Settle the steps that the deadline cut off: nobody knows how they ended."""
         waiting: list[str] = []
+        in_doubt = False
         for target in self.plan.changes:
             state = self.steps.state.targets.get(target.name)
             step = None if state is None else state.steps.get(state.step)
@@ -218,10 +269,13 @@ class Runner:
                 continue
             waiting.append(f"{state.step} on {target.name} since {rfc3339(step.at_us)}")
             await self._cut_off(target, state.step, step.attempt, f"{reason} of {limit_s:g} s passed")
+            in_doubt = in_doubt or self.steps.is_in_doubt_for_good(target, state.step)
         away = ", ".join(sorted(self.capacity.away))
         what = "; ".join(waiting[:5]) or (f"permits while {away} are away" if away else "the next wave")
         more = f" and {len(waiting) - 5} more" if len(waiting) > 5 else ""
         detail = f"{reason} of {limit_s:g} s passed while waiting for {what}{more}"
+        if in_doubt:
+            return Verdict("doubt", "in_doubt", detail)
         if any(state.begun for state in self.steps.state.targets.values()):
             return Verdict("changed", reason, detail)
         await self._cleaner.after_failed_preparation()
@@ -242,4 +296,7 @@ class Runner:
         )
         self.crew.errors.setdefault(target.name, error)
         self.capacity.lost(target.name)
-        await self.crew.say_failed(target, step, error)
+        if self.steps.is_in_doubt_for_good(target, step):
+            await self.crew.say_in_doubt(target, step, error)
+        else:
+            await self.crew.say_failed(target, step, error)

@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
 from fraisier.bus import Bus
+from fraisier.errors import DatabaseError, GuardRefusedError
 from fraisier.events import Event, Record
 from fraisier.journal.base import Guard
 from fraisier.journal.fold import DeploymentState, Tables, apply
 
+T = TypeVar("T")
+
 
 class Scribe:
-    """Publishes events under the lease's guard and folds each into `tables`, exactly as the journal does."""
+    """Publishes events under the lease's guard and folds each into `tables`, exactly as the journal does.
 
-    def __init__(self, bus: Bus, tables: Tables, guard: Guard | None = None) -> None:
+    Once the journal did not take a fact, the scribe takes none at all: what happened is not recorded then, and whoever
+    acted on would act on a state that nobody else can see, even if the disk has room again."""
+
+    def __init__(self, bus: Bus, tables: Tables | None = None, guard: Guard | None = None) -> None:
         self.bus = bus
-        self.tables = tables
+        self.tables = tables or Tables()
         self.guard = guard
+        self.failure: DatabaseError | None = None
 
     async def say(self, event: Event) -> Record:
-        """Return the record of `event` once it is durable. Raises GuardRefusedError when the lease is not ours."""
-        record = await self.bus.publish(event, guard=self.guard)
+        """Return the record of `event` once it is durable. Raises GuardRefusedError when the lease is not ours,
+        DatabaseError when the journal does not take it, and ever after."""
+        record = await self._unless_failed(lambda: self.bus.publish(event, guard=self.guard))
         apply(self.tables, record)
         self.tables.clear_dirty()
         return record
 
     async def ask(self, event: Event, *, timeout_s: float) -> Event:
-        """Return the reply to a request event. Raises ResponderError."""
-        return await self.bus.request(event, timeout_s=timeout_s, guard=self.guard)
+        """Return the reply to a request event. Raises ResponderError, and what `say` raises."""
+        return await self._unless_failed(
+            lambda: self.bus.request(event, timeout_s=timeout_s, guard=self.guard)
+        )
+
+    async def _unless_failed(self, publish: Callable[[], Awaitable[T]]) -> T:
+        if self.failure is not None:
+            raise self.failure
+        try:
+            return await publish()
+        except GuardRefusedError:
+            raise
+        except DatabaseError as error:
+            self.failure = self.failure or error
+            raise
 
     def deployment(self, deployment_id: str) -> DeploymentState:
         """Return the live state of a deployment."""

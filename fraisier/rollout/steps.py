@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import msgspec
 
 from fraisier.errors import (
+    DatabaseError,
     DeploymentError,
     DeploymentTimeoutError,
     FraisierError,
     HealthCheckError,
+    InDoubtError,
     LeaseLostError,
     ProviderError,
 )
@@ -46,6 +49,7 @@ class StepRunner:
         redactor: Redactor,
         stop: StopSignal,
         epoch: int,
+        log_id: str = "",
     ) -> None:
         self.plan = plan
         self.scribe = scribe
@@ -53,6 +57,7 @@ class StepRunner:
         self.redactor = redactor
         self.stop = stop
         self.epoch = epoch
+        self.log_id = log_id
 
     @property
     def state(self) -> DeploymentState:
@@ -79,7 +84,7 @@ class StepRunner:
             try:
                 evidence = await self._attempt(target, step, attempt, keep, until)
             except FraisierError as error:
-                if isinstance(error, LeaseLostError):
+                if isinstance(error, (LeaseLostError, DatabaseError, InDoubtError)):
                     raise
                 decision = await self._recover(target, step, attempt, error)
                 # The attempts of a step share its timeout; a wait beyond it leads to none.
@@ -115,6 +120,8 @@ class StepRunner:
             if step in ("switch", "restart")
             else {}
         )
+        earlier = self._earlier(target, step)
+        in_doubt = earlier is not None and earlier.status in ("started", "unknown")
         intent = await self.scribe.say(ev.StepStarted(**about, attempt=attempt, before=before))
         tail: list[str] = []
 
@@ -126,7 +133,22 @@ class StepRunner:
 
         started = anyio.current_time()
         try:
-            evidence = await self._act(target, step, attempt, intent.seq, keep, until, on_output)
+            evidence = await self._act(
+                target,
+                step,
+                StepCall(
+                    context=self.context(target),
+                    step=step,
+                    deployment_id=self.plan.deployment_id,
+                    attempt=attempt,
+                    token=(self.epoch, intent.seq),
+                    log_id=self.log_id,
+                    resumes=earlier.attempt if earlier is not None and in_doubt else 0,
+                    keep=keep,
+                    on_output=on_output,
+                ),
+                until,
+            )
         except FraisierError as error:
             await self.scribe.say(
                 ev.StepFailed(
@@ -141,6 +163,9 @@ class StepRunner:
                     output_tail=tuple(tail),
                 )
             )
+            unsure = isinstance(error, InDoubtError) or not _is_known(error)
+            if unsure and self.is_in_doubt_for_good(target, step):
+                raise InDoubtError(self.safe(error), context=error.context, cause=error) from error
             raise
         duration_s = round(anyio.current_time() - started, 6)
         await self.scribe.say(
@@ -152,29 +177,20 @@ class StepRunner:
         self,
         target: PlanTarget,
         step: str,
-        attempt: int,
-        seq: int,
-        keep: tuple[str, ...],
+        call: StepCall,
         until: float,
-        on_output: Any,
     ) -> dict[str, Any]:
         if step in HEALTH_STEPS:
             return await self.ask_health(target, step)
         undo = step == "migrate" and bool(target.undo_migrate)
-        call = StepCall(
-            context=self.context(target),
-            step=step,
-            deployment_id=self.plan.deployment_id,
-            attempt=attempt,
-            token=(self.epoch, seq),
+        call = msgspec.structs.replace(
+            call,
             release=target.undo_migrate if undo else target.release,
             version=target.version,
             previous_release=target.previous_release,
             previous_version=target.previous_version,
             artifact=self.plan.artifact,
-            keep=keep,
             undo=undo,
-            on_output=on_output,
         )
         timeout_s = self._timeout_s(target, step)
         with anyio.CancelScope(deadline=until) as scope:
@@ -216,6 +232,11 @@ class StepRunner:
             )
         assert isinstance(verdict, ev.HealthPassed)
         return {"probes": verdict.counts, **verdict.evidence}
+
+    def is_in_doubt_for_good(self, target: PlanTarget, step: str) -> bool:
+        """Whether a step of this kind may not be repeated once nobody knows if it happened."""
+        migrate = self.context(target).settings.migrate
+        return step == "migrate" and migrate is not None and migrate.resume == "manual"
 
     # recovery
 
@@ -280,4 +301,5 @@ class StepRunner:
 
 def _is_known(error: FraisierError) -> bool:
     """Whether the failure says that the step did not happen: neither a timeout nor a defect does."""
-    return not isinstance(error, DeploymentTimeoutError) and error.code != "INTERNAL_ERROR"
+    unknown = isinstance(error, (DeploymentTimeoutError, InDoubtError)) or bool(error.context.get("in_doubt"))
+    return not unknown and error.code != "INTERNAL_ERROR"

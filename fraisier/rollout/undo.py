@@ -27,6 +27,7 @@ from fraisier.rollout.plan import (
     target_steps,
     unavailable_limit,
 )
+from fraisier.rollout.reopen import away_now, whereabouts
 from fraisier.rollout.request import RollbackRequest, select
 from fraisier.rollout.restore import WayBack, restore_plan
 from fraisier.rollout.result import DeploymentResult
@@ -41,18 +42,30 @@ class Undo(Life):
 
     kind = "rollback"
 
-    def __init__(self, world: World, request: RollbackRequest, *, stop: StopSignal | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        request: RollbackRequest,
+        *,
+        stop: StopSignal | None = None,
+        resumes: DeploymentState | None = None,
+    ) -> None:
+        frozen = decode_plan(resumes.plan) if resumes is not None and resumes.plan else None
+        fraise, settings = whereabouts(world.config, request.fraise, request.environment, frozen)
         super().__init__(
             world,
-            request.fraise,
+            fraise,
             request.environment,
+            settings,
             actor=request.actor,
             options=request.options(),
             lock_wait_s=request.lock_wait_s,
             stop=stop,
+            resumes=resumes,
         )
         self._request = request
-        self._targets: tuple[Target, ...] = select(self._settings.targets, request.limit, ())
+        limit = () if frozen is not None else request.limit
+        self._targets: tuple[Target, ...] = select(self._settings.targets, limit, ())
 
     async def preview(self) -> Plan:
         """Return the plan as it would be now; nothing is written and nothing is touched."""
@@ -66,10 +79,15 @@ class Undo(Life):
             await provider.aclose()
 
     async def _leased(self, lease: Lease, provider: Provider) -> DeploymentResult:
+        rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=lease.epoch)
+        if self._resumes and self._state.plan:
+            plan = decode_plan(self._state.plan)
+            with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
+                seen = await self._look(provider, ())
+            return await self._carry_out(plan, away_now(plan, self._state, seen), provider, rollbacks)
         if refusal := await self._settle_unfinished(force=self._request.force):
             await self._end_failed("needs_attention", "unfinished", refusal)
             return self._result("look at the targets, then roll back with --force")
-        rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=lease.epoch)
         with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
             try:
                 plan, down = await self._make_plan(provider, rollbacks)
@@ -80,6 +98,11 @@ class Undo(Life):
         if self._stop.reason:
             await self._interrupted("interrupted", f"stopped: {self._stop.reason}")
             return self._result()
+        return await self._carry_out(plan, down, provider, rollbacks)
+
+    async def _carry_out(
+        self, plan: Plan, down: Sequence[str], provider: Provider, rollbacks: Rollbacks
+    ) -> DeploymentResult:
         contexts = [
             self._context(target.target)
             if target.settings is None

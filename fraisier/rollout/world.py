@@ -18,6 +18,7 @@ from fraisier.providers.base import Provider
 from fraisier.redaction import Redactor
 from fraisier.rollout.lease import Leases
 from fraisier.rollout.plan import Recorded
+from fraisier.rollout.steering import Helm
 from fraisier.rollout.subjects import Subjects
 
 
@@ -33,6 +34,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     resolver: Resolver
     redactor: Redactor
     subjects: Subjects
+    helm: Helm
     make_provider: Callable[[Environment], Provider]
 
     async def recorded(self, fraise: str, environment: str) -> Recorded:

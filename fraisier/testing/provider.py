@@ -2,105 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
 import anyio
+import anyio.lowlevel
 
 from fraisier.config.schema import Environment
-from fraisier.errors import ProviderConnectionError
+from fraisier.errors import FraisierError, ProviderConnectionError
 from fraisier.providers.base import Action, Artifact, ProviderServices, StepCall, TargetContext, TargetFacts
 from fraisier.testing.transport import ScriptedTransport
+from fraisier.testing.world import DIGITS, Flight, Landing, ScriptedTarget, ScriptedTargets, commit
 from fraisier.transports.base import Completed, OnOutput
 
-DIGITS = 40
 
-
-def commit(ref: str) -> str:
-    """Return the made-up full commit id that a ref resolves to: the same for the same ref."""
-    return (ref.encode().hex() + "0" * DIGITS)[:DIGITS]
-
-
-@dataclass
-class ScriptedTarget:
-    """One target's truth: what is staged, current, and running."""
-
-    current: str = ""
-    running: str = ""
-    started: int = 0
-    staged: dict[str, str] = field(default_factory=dict)
-    version: str = ""
-
-
-@dataclass
-class _Fault:
-    step: str
-    target: str
-    make: Callable[[], BaseException]
-    left: int
-    after_effect: bool
-
-
-class ScriptedWorld:
-    """The targets of a `ScriptedProvider`, what was done to them, and what goes wrong.
-
-    `effects` lists (step, target, release) in the order in which they took effect. A version in `exits` ends
-    as soon as it is started; one in `unhealthy` runs, but its exec health check fails; `delays_s` slows steps
-    down; `unreachable` names targets that do not answer; `hanging` steps (step, target) never return.
-    """
-
-    def __init__(self) -> None:
-        self.targets: dict[str, ScriptedTarget] = {}
-        self.effects: list[tuple[str, str, str]] = []
-        self.calls: list[tuple[str, str, int]] = []
-        self.exits: set[str] = set()
-        self.unhealthy: set[str] = set()
-        self.unhealthy_on: set[tuple[str, str]] = set()
-        self.delays_s: dict[str, float] = {}
-        self.unreachable: set[str] = set()
-        self.hanging: set[tuple[str, str]] = set()
-        self._faults: list[_Fault] = []
-
-    def fail(
-        self,
-        step: str,
-        *,
-        target: str = "",
-        times: int = 1,
-        error: Callable[[], BaseException] | None = None,
-        after_effect: bool = False,
-    ) -> None:
-        """Make `step` (on `target`, or anywhere) raise `times` times; `after_effect`: it happened all the
-        same."""
-        make = error or (lambda: ProviderConnectionError(f"scripted failure of {step}"))
-        self._faults.append(_Fault(step, target, make, times, after_effect))
-
-    def fault(self, step: str, target: str, *, after_effect: bool) -> BaseException | None:
-        """Return the error that is due now, if any."""
-        for fault in self._faults:
-            if (
-                fault.left
-                and fault.step == step
-                and fault.target in ("", target)
-                and fault.after_effect == after_effect
-            ):
-                fault.left -= 1
-                return fault.make()
-        return None
-
-    def target(self, name: str) -> ScriptedTarget:
-        """Return a target, made on first use."""
-        return self.targets.setdefault(name, ScriptedTarget())
-
-    def serving(self) -> dict[str, str]:
-        """Return the version that each target runs now (empty: none)."""
-        return {name: target.staged.get(target.running, "") for name, target in self.targets.items()}
-
-    def is_healthy(self, name: str) -> bool:
-        """Whether the target's health check passes now."""
-        version = self.serving().get(name, "")
-        return bool(version) and version not in self.unhealthy and (name, version) not in self.unhealthy_on
+class ScriptedWorld(ScriptedTargets):
+    """The targets of a `ScriptedProvider`, and how to get one."""
 
     def factory(self, services: ProviderServices) -> ScriptedProvider:
         """Return a provider over this world; pass the method as `providers={"local": world.factory}`."""
@@ -126,6 +43,7 @@ class ScriptedProvider:
     def __init__(self, world: ScriptedWorld) -> None:
         self.world = world
         self.closed = False
+        self._life = world.life
 
     async def resolve(self, settings: Environment, ref: str) -> Artifact:
         """Return a made-up commit for the ref."""
@@ -148,41 +66,44 @@ class ScriptedProvider:
         )
 
     async def perform(self, call: StepCall) -> dict[str, Any]:
-        """Take a step: a scripted delay, a fault before the effect, the effect, a fault after it."""
-        name = call.context.target.name
-        self.world.calls.append((call.step, name, call.attempt))
-        target = self.world.target(name)
-        if call.step == "restart" and self.world.delays_s.get("restart"):
-            target.running = ""  # a slow restart is down for as long as it takes
-        await self._meet(call.step, name)
-        self.world.effects.append((call.step, name, call.release))
-        evidence = self._effect(call, target)
-        late = self.world.fault(call.step, name, after_effect=True)
+        """Take a step: the way there, a scripted delay, a fault before the effect, the effect, a fault after it, and the
+        way back. Whoever dies in between leaves the command to its fate."""
+        world, name = self.world, call.context.target.name
+        self._check_alive()
+        world.calls.append((call.step, name, call.attempt))
+        flight = world.send(call)
+        try:
+            await anyio.lowlevel.checkpoint()
+            earlier = world.begin(flight) if name not in world.unreachable else None
+            if earlier is not None:
+                return earlier
+            evidence = await self._act(flight)
+            await anyio.lowlevel.checkpoint()
+            return evidence
+        finally:
+            world.answer(flight)
+
+    async def _act(self, flight: Flight) -> dict[str, Any]:
+        step, name = flight.call.step, flight.call.context.target.name
+        try:
+            await self._meet(step, name)
+        except FraisierError as error:
+            self.world.failed(flight, error)
+            raise
+        evidence = self.world.end(flight)
+        late = self.world.fault(step, name, after_effect=True)
         if late is not None:
             raise late
         return evidence
 
-    def _effect(self, call: StepCall, target: ScriptedTarget) -> dict[str, Any]:
-        match call.step:
-            case "stage":
-                target.staged[call.release] = call.version
-            case "switch":
-                target.current = call.release
-            case "restart":
-                target.started += 1
-                starts = bool(call.release) and target.staged.get(call.release) not in self.world.exits
-                target.running = call.release if starts else ""
-            case "cleanup":
-                removed = [
-                    name for name in target.staged if name not in (*call.keep, target.current, target.running)
-                ]
-                for name in removed:
-                    del target.staged[name]
-                return {"removed": removed, "kept": list(target.staged)}
-        return {"release": call.release}
-
     async def control(
-        self, action: Action, context: TargetContext, on_output: OnOutput | None = None
+        self,
+        action: Action,
+        context: TargetContext,
+        on_output: OnOutput | None = None,
+        *,
+        token: tuple[int, int] = (0, 0),
+        log_id: str = "",
     ) -> dict[str, Any]:
         """Start, stop, restart or remove."""
         await self._meet(action, context.target.name)
@@ -211,7 +132,12 @@ class ScriptedProvider:
         """Note that the provider was closed."""
         self.closed = True
 
+    def _check_alive(self) -> None:
+        if self._life != self.world.life:
+            raise ProviderConnectionError("the process that this provider belonged to is dead")
+
     async def _meet(self, step: str, name: str) -> None:
+        self._check_alive()
         if (step, name) in self.world.hanging:
             await anyio.sleep_forever()
         await anyio.sleep(self.world.delays_s.get(step, 0.0))
@@ -222,4 +148,4 @@ class ScriptedProvider:
             raise error
 
 
-__all__ = ["ScriptedProvider", "ScriptedTarget", "ScriptedWorld", "commit"]
+__all__ = ["Landing", "ScriptedProvider", "ScriptedTarget", "ScriptedWorld", "commit"]

@@ -55,7 +55,7 @@ def test_every_command_is_documented_with_all_its_options_and_examples(path: str
 
 def test_nothing_is_documented_that_does_not_exist() -> None:
     documented = set(re.findall(r"^#+ fraisier (.+)$", DOCS, re.M))
-    assert documented == {path for path, _ in leaves()} | {"audit", "db"}
+    assert documented == {path for path, _ in leaves()} | {"audit", "db", "lock"}
 
 
 def test_every_exit_code_is_documented_with_its_meaning() -> None:

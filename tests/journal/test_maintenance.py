@@ -29,7 +29,8 @@ async def test_a_rebuild_makes_the_tables_anew_from_the_log(path):
     with raw(path) as connection:
         connection.execute("delete from deployment_targets")
         connection.execute("update releases set good = 1, status = 'lost'")
-        connection.execute("insert into leases values ('x', 'y', 1, 1, '{}', '', 0, 0)")
+        connection.execute("insert into leases (fraise, environment, epoch, held, holder, deployment_id, acquired_us, expires_us)"
+            " values ('x', 'y', 1, 1, '{}', '', 0, 0)")
     async with store(path) as journal:
         assert len(await journal.check()) >= 3
     assert await rebuild(path) == head

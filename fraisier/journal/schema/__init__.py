@@ -12,10 +12,13 @@ from fraisier.errors import DatabaseConnectionError
 APPLICATION_ID = 0x46524149
 """Marks the file as ours ("FRAI")."""
 
-MIGRATIONS = ("0001_journal.sql", "0002_tables.sql")
+MIGRATIONS = ("0001_journal.sql", "0002_tables.sql", "0003_freezes.sql")
 """In order; the number of those applied is the file's schema version."""
 
 VERSION = len(MIGRATIONS)
+
+TABLES_SINCE = 2
+"""The schema version that brought the query tables; an older file has none, so they are filled from its log."""
 
 TRIGGERS = frozenset({"journal_insert", "journal_update", "journal_delete"})
 """What keeps the log append-only."""
@@ -61,11 +64,12 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def migrate(
-    connection: sqlite3.Connection, path: Path, log_id: str, refold: Callable[[], object]
+    connection: sqlite3.Connection, path: Path, log_id: str, refold: Callable[[int], object]
 ) -> tuple[int, int]:
     """Bring the file up to date inside the caller's transaction and return its version before and after.
 
-    `log_id` names the log when it is new. `refold` fills the query tables of a log that has rows already.
+    `log_id` names the log when it is new. `refold` fills the query tables of a log that has rows already; it is given
+    the version before.
     """
     before = version_of(connection, path)
     if before == VERSION:
@@ -78,7 +82,7 @@ def migrate(
         connection.execute("insert into meta values ('log_id', ?)", (log_id,)).close()
     connection.execute("replace into meta values ('schema_version', ?)", (str(VERSION),)).close()
     if before:
-        refold()
+        refold(before)
     return before, VERSION
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from fraisier.commands import fence as fences
 from fraisier.commands.sh import pairs
 from fraisier.providers.outcome import refused
 from fraisier.providers.place import Place
@@ -16,31 +17,50 @@ Evidence = dict[str, Any]
 
 
 class Site(msgspec.Struct, frozen=True):
-    """A place and the door to it."""
+    """A place, the door to it, and the token under which it is changed (see StepCall; without a `log_id` none)."""
 
     place: Place
     transport: Transport
     on_output: OnOutput | None = None
+    token: tuple[int, int] = (0, 0)
+    log_id: str = ""
 
-    async def script(self, text: str, *, what: str) -> str:
-        """Run one of our own scripts and return what it printed. Raises the error that its exit code stands for."""
-        done = await self.transport.shell(text)
+    @property
+    def fence(self) -> fences.Fence | None:
+        """What keeps commands with an older token from acting here; None when nothing is fenced."""
+        context = self.place.context
+        lease = (context.fraise, context.environment)
+        return fences.fence_of(self.place.app, log_id=self.log_id, lease=lease, token=self.token)
+
+    async def script(self, text: str, *, what: str, changes: bool = False) -> str:
+        """Run one of our own scripts and return what it printed. One that `changes` something, or whose answer is only
+        good while nobody older acts, is fenced. Raises the error that its exit code stands for."""
+        done = await self.transport.shell(fences.guarded(self.fence, text) if changes else text)
         if done.exit_code != 0:
             raise refused(f"{what} of {self.place}", done)
         return done.stdout
 
-    async def facts(self, text: str, *, what: str) -> dict[str, str]:
+    async def facts(self, text: str, *, what: str, changes: bool = False) -> dict[str, str]:
         """Run one of our own scripts and return the `key value` lines that it printed."""
-        return pairs(await self.script(text, what=what))
+        return pairs(await self.script(text, what=what, changes=changes))
+
+    async def run(
+        self, command: str | Sequence[str], *, cwd: str = "", env: Mapping[str, str] | None = None
+    ) -> Completed:
+        """Run a program, or a text by `sh -c`, fenced. Raises FencedError when its token is too old."""
+        fence = self.fence
+        wrapped = fences.command(fence, command) if isinstance(command, str) else fences.argv(fence, command)
+        done = await self.transport.run(wrapped, cwd=cwd, env=env, on_output=self.on_output)
+        if fence is not None and fences.refuses(fence, done.exit_code, done.stderr):
+            raise refused(str(self.place), done)
+        return done
 
     async def command(
         self, template: str, where: str, *, cwd: str, wrap: Callable[[str], str] | None = None
     ) -> Completed:
-        """Run a user's command with the environment's variables; secrets are only in there."""
+        """Run a user's command, fenced, with the environment's variables; secrets are only in there."""
         text, env = self.place.command(template, where)
-        return await self.transport.run(
-            wrap(text) if wrap else text, cwd=cwd, env=env, on_output=self.on_output
-        )
+        return await self.run(wrap(text) if wrap else text, cwd=cwd, env=env)
 
 
 class State(msgspec.Struct, frozen=True):

@@ -53,7 +53,7 @@ class CommandedService:
             while service.status and await self._is_up(site):
                 await anyio.sleep(poll_s)
                 poll_s = min(poll_s * 2, _POLL_MAX_S)
-            await site.script(commands.forget_start(place.app), what="stop")
+            await site.script(commands.forget_start(place.app), what="stop", changes=True)
             return {"running": False, "was_running": True}
         if done.exit_code != 0:
             raise failed(f"stop of {place}", service.stop, done)
@@ -102,7 +102,8 @@ class CommandedService:
         invocation = (
             f"{place.release or '-'}.{place.deployment_id or '-'}.{round(anyio.current_time() * 1e6)}"
         )
-        await site.script(commands.note_start(place.app, invocation, place.release or "-"), what="start")
+        note = commands.note_start(place.app, invocation, place.release or "-")
+        await site.script(note, what="start", changes=True)
         return {"running": True, "invocation": invocation}
 
     async def _is_up(self, site: Site) -> bool:

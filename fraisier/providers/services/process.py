@@ -36,7 +36,7 @@ class ProcessService:
             timeout_ms=self._timeout_ms,
             retry=retry,
         )
-        return _evidence(pairs(await site.script(script, what="restart")))
+        return _evidence(pairs(await site.script(script, what="restart", changes=True)))
 
     async def start(self, site: Site) -> Evidence:
         """Start the service unless it runs."""
@@ -48,9 +48,8 @@ class ProcessService:
     async def stop(self, site: Site) -> Evidence:
         """TERM to the group and to what left it, `stop_timeout`, KILL."""
         place = site.place
-        found = await site.facts(
-            commands.stop(place.app, place.mark, timeout_ms=self._timeout_ms), what="stop"
-        )
+        script = commands.stop(place.app, place.mark, timeout_ms=self._timeout_ms)
+        found = await site.facts(script, what="stop", changes=True)
         return {"running": False, **{key: found[key] for key in ("stopped", "forced") if key in found}}
 
     def look_script(self, site: Site) -> str:

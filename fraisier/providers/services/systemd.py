@@ -103,8 +103,8 @@ class SystemdService:
     async def _control(self, site: Site, action: Literal["start", "stop", "restart"]) -> None:
         unit = self._unit(site)
         if action != "stop":
-            await site.transport.shell(commands.forgive(unit))
-        done = await site.transport.run(commands.control(action, unit), on_output=site.on_output)
+            await site.script(commands.forgive(unit), what=action, changes=True)
+        done = await site.run(commands.control(action, unit))
         if done.exit_code == 127:
             raise ProviderConfigurationError(
                 f"{action} of {site.place}: systemctl is not there: this target has no systemd"

@@ -1,7 +1,11 @@
-"""Builds on the orchestrator: once for all targets, in a private directory, shipped as an artifact of its own."""
+"""Builds on the orchestrator: once for all targets, in a private directory, shipped as an artifact of its own.
+
+The commands run as jobs, so that a build whose process was killed is gone on with by the next one.
+"""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,11 +18,13 @@ from fraisier.config.schema import Environment
 from fraisier.config.template import Name, pieces
 from fraisier.errors import DeploymentTimeoutError, FraisierError, ProviderUnavailableError
 from fraisier.providers.base import Artifact
+from fraisier.providers.jobs import Command, JobName, Jobs, OpenDoor, is_sound
 from fraisier.providers.outcome import failed
 from fraisier.providers.sources.cache import Cache, short_hash
 from fraisier.providers.sources.tarball import snapshot
-from fraisier.transports.base import OnOutput
+from fraisier.transports.base import OnOutput, Transport
 from fraisier.transports.child import run_child
+from fraisier.transports.local import LocalTransport
 
 
 class BuildJob(msgspec.Struct, frozen=True):
@@ -61,27 +67,63 @@ class Builder:
 
     async def _build(self, job: BuildJob, file: Path) -> None:
         limit_s = job.settings.build_timeout_s
-        with self._cache.scratch() as scratch, anyio.move_on_after(limit_s) as scope:
-            tree = scratch / "release"
-            tree.mkdir()
-            env = self._env(job, tree)
-            done = await run_child(["tar", "-xof", job.artifact.file, "-C", str(tree)], env=self._environ)
-            if done.exit_code != 0:
-                raise ProviderUnavailableError(f"cannot unpack {job.artifact.file}: {done.stderr.strip()}")
-            for number, template in enumerate(job.settings.build, 1):
-                text, secrets = self._resolver.command(template, job.names, where=f"build.{number}")
-                done = await run_child(
-                    ["sh", "-c", text], env={**env, **secrets}, cwd=str(tree), on_output=job.on_output
-                )
-                if done.exit_code != 0:
-                    raise failed("build on the orchestrator", template, done)
-            with self._cache.new_file(file) as temporary:
-                await anyio.to_thread.run_sync(snapshot, tree, temporary)
+        # The place is the same for the next process, should this one be killed. One deployment at a time has the lease, so
+        # that what lies beside it belongs to deployments that are over.
+        floor = short_hash(f"{job.names.get('fraise', '')}:{job.names.get('environment', '')}")
+        room = self._cache.path("builds", floor, file.stem, "release").parent
+        transport = LocalTransport(self._environ)
+        try:
+            with anyio.move_on_after(limit_s) as scope:
+                for other in await anyio.to_thread.run_sync(_directories, room.parent):
+                    if other != room:
+                        await _demolish(transport, other)
+                try:
+                    await self._build_in(room, transport, job, file)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await anyio.to_thread.run_sync(_remove, room)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await transport.aclose()
         if scope.cancelled_caught:
             raise DeploymentTimeoutError(
                 f"the build on the orchestrator took longer than build_timeout ({limit_s:g} s)",
                 recoverable=False,
             )
+
+    async def _build_in(self, room: Path, transport: Transport, job: BuildJob, file: Path) -> None:
+        jobs, tree = _jobs(transport, room), room / "release"
+        lives = [receipt.name.attempt for receipt in await jobs.survey()]
+        life = max(lives, default=0) + 1
+        of = JobName(job.deployment_id or "-", "build", life)
+        begun = await jobs.begun(of.deployment_id, of.step, before=life) if lives else {}
+        if not is_sound(begun):
+            begun = {}
+            await _demolish(transport, room)
+            await self._unpack(job, tree)
+        env = self._env(job, tree)
+        for number, template in enumerate(job.settings.build, 1):
+            text, secrets = self._resolver.command(template, job.names, where=f"build.{number}")
+            if number not in begun and lives:
+                # A launch of the process before us may still be on its way.
+                late = await jobs.settle(JobName(of.deployment_id, of.step, life - 1, number))
+                begun |= {number: late} if late.begun else {}
+            if number in begun:
+                done = await jobs.follow(begun[number].name, on_output=job.on_output)
+            else:
+                command = Command(text, str(tree), {**env, **secrets})
+                name = msgspec.structs.replace(of, number=number)
+                done = await jobs.run(name, command, on_output=job.on_output)
+            if done.exit_code != 0:
+                raise failed("build on the orchestrator", template, done)
+        with self._cache.new_file(file) as temporary:
+            await anyio.to_thread.run_sync(snapshot, tree, temporary)
+
+    async def _unpack(self, job: BuildJob, tree: Path) -> None:
+        tree.mkdir(mode=0o700, parents=True)
+        done = await run_child(["tar", "-xof", job.artifact.file, "-C", str(tree)], env=self._environ)
+        if done.exit_code != 0:
+            raise ProviderUnavailableError(f"cannot unpack {job.artifact.file}: {done.stderr.strip()}")
 
     def _env(self, job: BuildJob, tree: Path) -> dict[str, str]:
         own = {
@@ -97,6 +139,27 @@ class Builder:
             "FRAISIER_DEPLOYMENT_ID": job.deployment_id,
         }
         return {**self._environ, **own, **facts}
+
+
+def _jobs(transport: Transport, room: Path) -> Jobs:
+    where = "the orchestrator"
+    return Jobs(OpenDoor(transport, where), str(room / "jobs"), where=where)
+
+
+async def _demolish(transport: Transport, room: Path) -> None:
+    """End what is built in a place, and remove it."""
+    jobs = _jobs(transport, room)
+    for receipt in await jobs.survey():
+        await jobs.end(receipt.name)
+    await anyio.to_thread.run_sync(_remove, room)
+
+
+def _remove(room: Path) -> None:
+    shutil.rmtree(room, ignore_errors=True)
+
+
+def _directories(floor: Path) -> list[Path]:
+    return [path for path in floor.iterdir() if path.is_dir()] if floor.is_dir() else []
 
 
 def _of_a_target(value: str) -> bool:

@@ -1,0 +1,42 @@
+"""What a process needs to know to go on with a deployment that another one began. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from fraisier.config.schema import Config, Environment, Fraise, Target
+from fraisier.journal.fold import DeploymentState
+from fraisier.rollout.plan import Plan, Seen
+from fraisier.rollout.request import find_environment
+
+
+def whereabouts(
+    config: Config, fraise: str, environment: str, frozen: Plan | None
+) -> tuple[Fraise, Environment]:
+    """Return the fraise and the settings of a deployment: those of its frozen plan when it has one, else the configured
+    ones. The rest of the fleet, over which capacity is counted, comes from the configuration while it knows it."""
+    if frozen is None:
+        return find_environment(config, fraise, environment)
+    found = config.fraises.get(fraise)
+    configured = found.environments.get(environment) if found is not None else None
+    own = {planned.name: planned.target for planned in frozen.targets}
+    others: dict[str, Target] = {}
+    if configured is not None and configured.provider == frozen.provider:
+        others = {t.name: t for t in configured.targets if t.name in frozen.fleet and t.name not in own}
+    settings = msgspec.structs.replace(frozen.settings, targets=(*own.values(), *others.values()))
+    return msgspec.convert({"name": fraise, "type": frozen.fraise_type}, Fraise), settings
+
+
+def away_now(plan: Plan, state: DeploymentState, seen: Mapping[str, Seen]) -> tuple[str, ...]:
+    """Return the targets that do not serve now and count as away: what served when the plan was made, or serves the new
+    release since."""
+    missed = []
+    current = {target.name: target.current_release for target in plan.targets}
+    for name, look in seen.items():
+        known = state.targets.get(name)
+        once = bool(current.get(name, "-")) or (known is not None and known.outcome == "updated")
+        if once and not look.serves:
+            missed.append(name)
+    return tuple(missed)

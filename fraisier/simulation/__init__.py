@@ -1,0 +1,1 @@
+"""Whole deployments in virtual time, and processes that die at a chosen place."""
