@@ -11,6 +11,9 @@ from fraisier.events import Actor, Holder
 TERMINAL_STATES = frozenset({"succeeded", "failed", "rolled_back", "aborted", "superseded"})
 """States that a deployment never leaves."""
 
+OPEN_STATES = ("planned", "queued", "running", "paused", "rolling_back", "interrupted", "needs_attention")
+"""States that a deployment has yet to leave."""
+
 
 class StepState(msgspec.Struct, omit_defaults=True):
     """Where a step of a target stands: started (an intent without an outcome is in doubt), succeeded or failed."""

@@ -29,6 +29,7 @@ from fraisier.rollout.beside import beside
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.look import Look
 from fraisier.rollout.plan import Seen
+from fraisier.rollout.reopen import in_doubt_for_good, open_deployments
 from fraisier.rollout.result import DeploymentResult, result_of
 from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.steering import REQUESTS
@@ -127,13 +128,20 @@ class Life(ABC):
                 return self._result("it has ended already; `fraisier history` lists what came after it")
             provider = self._world.make_provider(self._settings)
             try:
-                return await lease.while_held(lambda: self._leased(lease, provider))
+                return await lease.while_held(lambda: self._leased_or_stopped(lease, provider))
             except anyio.get_cancelled_exc_class():
                 await self._last_words()
                 raise
             finally:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(_LAST_WORDS_S):
                     await provider.aclose()
+
+    async def _leased_or_stopped(self, lease: Lease, provider: Provider) -> DeploymentResult:
+        try:
+            return await self._leased(lease, provider)
+        except InterruptedError as error:
+            await self._stopped(error.message)
+            return self._result()
 
     async def _last_words(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_LAST_WORDS_S):
@@ -204,14 +212,11 @@ class Life(ABC):
 
     async def _settle_unfinished(self, *, force: bool) -> str:
         """Give deployments that a dead holder left behind their terminal row; return why that may not be done."""
-        journal = self._world.journal
-        for old in await journal.deployments(
-            fraise=self._fraise.name, environment=self._environment, limit=50
-        ):
-            if old.id == self.deployment_id or old.is_terminal or self._may_wait(old):
+        for old in await open_deployments(self._world.journal, self._fraise.name, self._environment):
+            if old.id == self.deployment_id or self._may_wait(old):
                 continue
-            if old.state == "needs_attention" and not force:
-                return f"deployment {old.id} needs attention ({old.reason}): {old.detail}"
+            if not force and (refusal := await self._must_be_looked_at(old)):
+                return refusal
             detail = f"was {old.state}; replaced by {self.deployment_id}"
             await self._say(
                 ev.DeploymentSuperseded(
@@ -222,6 +227,18 @@ class Life(ABC):
                     detail=detail,
                     by=self.deployment_id,
                 )
+            )
+        return ""
+
+    async def _must_be_looked_at(self, old: DeploymentState) -> str:
+        """Return why a person must look at an unfinished deployment before another one may begin, or nothing."""
+        if old.state == "needs_attention" and not old.rollback_of:
+            return f"deployment {old.id} needs attention ({old.reason}): {old.detail}"
+        full = await self._world.journal.deployment(old.id)
+        if full is not None and (names := in_doubt_for_good(full)):
+            return (
+                f"deployment {old.id} was cut off in its migration on {', '.join(names)}, which may have happened; "
+                f"`fraisier resume {old.id}` looks"
             )
         return ""
 

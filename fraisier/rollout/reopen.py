@@ -1,4 +1,4 @@
-"""What a process needs to know to go on with a deployment that another one began. Pure."""
+"""What a process needs to know to go on with a deployment that another one began, or to replace it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from collections.abc import Mapping
 import msgspec
 
 from fraisier.config.schema import Config, Environment, Fraise, Target
+from fraisier.journal.base import Journal
 from fraisier.journal.fold import DeploymentState
-from fraisier.rollout.plan import Plan, Seen
+from fraisier.journal.state import OPEN_STATES
+from fraisier.rollout.plan import Plan, Seen, decode_plan
 from fraisier.rollout.request import find_environment
+
+_MOST = 1000
 
 
 def whereabouts(
@@ -27,6 +31,30 @@ def whereabouts(
         others = {t.name: t for t in configured.targets if t.name in frozen.fleet and t.name not in own}
     settings = msgspec.structs.replace(frozen.settings, targets=(*own.values(), *others.values()))
     return msgspec.convert({"name": fraise, "type": frozen.fraise_type}, Fraise), settings
+
+
+async def open_deployments(
+    journal: Journal, fraise: str = "", environment: str = ""
+) -> list[DeploymentState]:
+    """Return every deployment that has no end, oldest first, without plans and steps."""
+    found = []
+    for state in OPEN_STATES:
+        found += await journal.deployments(fraise=fraise, environment=environment, state=state, limit=_MOST)
+    return sorted(found, key=lambda state: (state.requested_us, state.id))
+
+
+def in_doubt_for_good(state: DeploymentState) -> list[str]:
+    """Return the targets on which nobody knows whether a migration happened that must not happen twice."""
+    if not state.plan:
+        return []
+    migrate = decode_plan(state.plan).settings.migrate
+    if migrate is None or migrate.resume != "manual":
+        return []
+    return [
+        name
+        for name, target in state.targets.items()
+        if (step := target.steps.get("migrate")) is not None and step.status in ("started", "unknown")
+    ]
 
 
 def away_now(plan: Plan, state: DeploymentState, seen: Mapping[str, Seen]) -> tuple[str, ...]:

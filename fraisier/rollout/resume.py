@@ -12,24 +12,23 @@ from fraisier.journal.base import Journal
 from fraisier.journal.fold import DeploymentState, LeaseState
 from fraisier.rollout.deployer import Deployer
 from fraisier.rollout.life import Life
+from fraisier.rollout.reopen import open_deployments
 from fraisier.rollout.request import DeployRequest, RollbackRequest
 from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.undo import Undo
 from fraisier.rollout.world import World
-
-_PAGE = 500
 
 
 async def unfinished(world: World) -> list[DeploymentState]:
     """Return every deployment that has no end and that nobody carries out now, oldest first. A linked rollback is part of
     the deployment that it undoes."""
     found = []
-    for state in await world.journal.deployments(limit=_PAGE):
-        if state.is_terminal or state.rollback_of:
-            continue
-        if not is_carried_out(world, state, await world.journal.lease(state.fraise, state.environment)):
+    for state in await open_deployments(world.journal):
+        if not state.rollback_of and not is_carried_out(
+            world, state, await world.journal.lease(state.fraise, state.environment)
+        ):
             found.append(state)
-    return sorted(found, key=lambda state: (state.requested_us, state.id))
+    return found
 
 
 def is_carried_out(world: World, state: DeploymentState, lease: LeaseState | None) -> bool:
