@@ -143,7 +143,7 @@ class InterruptedError(DeploymentError):
     """Raised when a person or a signal ends a deployment before its end."""
 
     default_code = "INTERRUPTED"
-    default_hint = "run `fraisier deploy` again; it looks at every target first"
+    default_hint = "run `fraisier resume`; it looks at every target first"
 
 
 class ResponderError(FraisierError):

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from fraisier import reports
@@ -41,6 +42,7 @@ from fraisier.rollout.locks import Locks
 from fraisier.rollout.order import deploy_in_order
 from fraisier.rollout.plan import Plan
 from fraisier.rollout.processes import ProcessTable, SystemProcesses
+from fraisier.rollout.reopen import open_deployments
 from fraisier.rollout.request import DeployRequest, RollbackRequest
 from fraisier.rollout.result import DeploymentResult, result_of
 from fraisier.rollout.steer import Steered, Steering
@@ -156,9 +158,12 @@ class Orchestrator:
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Let the subscribers finish what they were given, then close the store."""
-        await self._stack.aclose()
+        # Told what ended the body, so that a failure to close in order does not hide it.
+        await self._stack.__aexit__(error_type, error, trace)
 
     async def _attach(self, stack: AsyncExitStack) -> None:
         health = HealthResponder(self._subject, clock=self._clock, emit=self.bus.emit)
@@ -249,7 +254,7 @@ class Orchestrator:
         if not state.is_terminal:
             raise UsageError(
                 f"deployment {state.id} is {state.state}, not ended",
-                hint="wait for it, or deploy again to supersede it",
+                hint=f"wait for it, or run `fraisier resume {state.id}`",
             )
         if state.kind != "deploy":
             raise UsageError(f"deployment {state.id} is a rollback; roll back again with `fraisier rollback`")
@@ -274,6 +279,10 @@ class Orchestrator:
         )
 
     # steering
+
+    async def open_deployments(self) -> list[DeploymentState]:
+        """Return the deployments that have no end, running or not, oldest first."""
+        return await open_deployments(self.journal)
 
     async def unfinished(self) -> list[DeploymentState]:
         """Return the deployments that have no end and that nobody carries out now, oldest first."""

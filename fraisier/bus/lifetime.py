@@ -100,7 +100,7 @@ class Lifetime:
             for subscription in durable:
                 subscription.note_position()
             if durable:
-                await journal.flush_positions()
+                await self._flush_positions()
         finally:
             try:
                 await journal.close()
@@ -138,7 +138,7 @@ class Lifetime:
         except DatabaseError as error:
             # Nothing is lost: a position that stays behind only means that records are handled again after a
             # crash.
-            log.warning("positions of durable subscribers were not written: %s", error)
+            log.info("positions of durable subscribers were not written: %s", error)
 
     # Waiting ------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,10 @@ _IMPORTANT = (
     ev.DeploymentRolledBack,
     ev.DeploymentNeedsAttention,
     ev.DeploymentInterrupted,
+    ev.DeploymentAborted,
+    ev.DeploymentResumed,
+    ev.DeploymentPromoted,
+    ev.DeploymentAcknowledged,
     ev.WaveStarted,
     ev.WaveSucceeded,
     ev.WaveFailed,
@@ -158,6 +162,9 @@ _HEAD: dict[type[ev.Event], Callable[[Board, Head, Any], None]] = {
     ev.DeploymentRolledBack: _state("rolled back"),
     ev.DeploymentNeedsAttention: _state("needs attention"),
     ev.DeploymentInterrupted: _state("interrupted"),
+    ev.DeploymentAborted: _state("aborted"),
+    ev.DeploymentResumed: _state("running"),
+    ev.DeploymentPromoted: _state("running"),
     ev.WaveStarted: _wave,
 }
 

@@ -162,6 +162,18 @@ def _superseded(e: ev.DeploymentSuperseded) -> str:
     return f"SUPERSEDED{f' by {e.by}' if e.by else ''}{_tail(_words(e.reason), e.detail)}"
 
 
+def _asked(what: str) -> Callable[[Any], str]:
+    return lambda e: f"{what} asked for{_by(e.actor)}"
+
+
+def _acknowledged(e: ev.DeploymentAcknowledged) -> str:
+    return f"{_clean(e.action)} {_clean(e.effect)}{_tail(e.detail)}"
+
+
+def _goes_on(word: str) -> Callable[[Any], str]:
+    return lambda e: f"{word}{_by(e.actor)}{_tail(e.detail)}"
+
+
 def _wave_succeeded(e: ev.WaveSucceeded) -> str:
     return f"all healthy{f', pausing for {seconds(e.pause_s)}' if e.pause_s else ''}"
 
@@ -282,6 +294,14 @@ _SAY: dict[type[ev.Event], Callable[[Any], str | None]] = {
     ev.DeploymentNeedsAttention: _ended("NEEDS ATTENTION"),
     ev.DeploymentInterrupted: _ended("INTERRUPTED"),
     ev.DeploymentSuperseded: _superseded,
+    ev.DeploymentAborted: _ended("ABORTED"),
+    ev.DeploymentResumed: _goes_on("RESUMED"),
+    ev.DeploymentPromoted: _goes_on("PROMOTED"),
+    ev.AbortRequested: _asked("abort"),
+    ev.PauseRequested: _asked("pause"),
+    ev.PromoteRequested: _asked("promotion"),
+    ev.ResumeRequested: _asked("resumption"),
+    ev.DeploymentAcknowledged: _acknowledged,
     ev.WaveStarted: lambda e: f"started on {_count(len(e.targets), 'target')}: {_names(e.targets)}",
     ev.WaveSucceeded: _wave_succeeded,
     ev.WaveFailed: lambda e: f"FAILED on {_names(e.failed) or 'its targets'}; no further target is changed",

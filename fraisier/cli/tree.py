@@ -22,6 +22,12 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "rollback": (f"{_HERE}.rollout", "go back to the last good release, or to a named one"),
         "retry": (f"{_HERE}.rollout", "deploy again to the targets that a deployment did not reach"),
     },
+    "Steer": {
+        "resume": (f"{_HERE}.steer", "go on with a deployment that was interrupted, killed or paused"),
+        "pause": (f"{_HERE}.steer", "let a running deployment change no further target"),
+        "promote": (f"{_HERE}.steer", "end the wait of a deployment now"),
+        "abort": (f"{_HERE}.steer", "end a deployment, wherever it runs, and put right what it began"),
+    },
     "Look": {
         "list": (f"{_HERE}.look", "the fraises and environments that are configured"),
         "status": (f"{_HERE}.look", "which version every target has, and how it is"),

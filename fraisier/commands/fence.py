@@ -13,6 +13,9 @@ A SPACE is one lease in one journal. Tokens of different journals cannot be comp
 begins to count again, and must not be refused for ever. So two stores that deploy to one target are not fenced against each
 other, nor are two environments that share a directory.
 
+Both words have one length and are written over each other, because some file systems flush a file that is cut to nothing and
+written anew, which takes longer than all the rest.
+
 The guard takes no program unless there is something to end, many old files, or a directory to be made.
 """
 
@@ -55,7 +58,8 @@ def fence_of(app: str, *, log_id: str, lease: tuple[str, str], token: tuple[int,
     (epoch, seq of the intent)."""
     if not log_id:
         return None
-    key = hashlib.sha256("\0".join(lease).encode("utf-8", "surrogateescape")).hexdigest()
+    # The id is a UUIDv7, whose first digits are the same for all that were made within a minute.
+    key = hashlib.sha256("\0".join((log_id, *lease)).encode("utf-8", "surrogateescape")).hexdigest()
     return Fence(app, f"{log_id[:8]}-{key[:8]}", f"{token[0]:0{_EPOCH_DIGITS}d}-{token[1]:0{_SEQ_DIGITS}d}")
 
 
@@ -102,7 +106,7 @@ _fr_d=$_fr_app/{FENCE}/{fence.space}
 _HOT = f"""\
 _fr_fail() {{ _fr_x=$1; shift; printf '%s\\n' "$*" >&2; exit "$_fr_x"; }}
 _fr_who() {{ [ "$3" = "$$" ] && _fr_me=$$.${{20}} || _fr_me=$$.0; }}
-_fr_release() {{ [ -z "$_fr_r" ] || echo idle 2>/dev/null >"$_fr_r"; return "$1"; }}
+_fr_release() {{ [ -z "$_fr_r" ] || echo idle 2>/dev/null 1<>"$_fr_r"; return "$1"; }}
 if @WHEN@; then
   case ${{_fr_me-}} in "$$".*) ;; *)
     _fr_me=$$.0
@@ -111,10 +115,10 @@ if @WHEN@; then
     _fr_me=$_fr_me.${{_fr_x%%-*}} ;;
   esac
   _fr_r=$_fr_d/r/$_fr_t.$_fr_me
-  echo busy 2>/dev/null >"$_fr_r" || {{
-    mkdir -p -- "$_fr_d/e" "$_fr_d/r" @MAKES@ && fence_made=yes && echo busy >"$_fr_r"
+  echo busy 2>/dev/null 1<>"$_fr_r" || {{
+    mkdir -p -- "$_fr_d/e" "$_fr_d/r" @MAKES@ && fence_made=yes && echo busy 1<>"$_fr_r"
   }} || _fr_fail {EXIT_BUSY} "cannot register in $_fr_d"
-  echo 2>/dev/null >"$_fr_d/e/$_fr_t" || _fr_fail {EXIT_BUSY} "cannot write to $_fr_d"
+  echo 2>/dev/null 1<>"$_fr_d/e/$_fr_t" || _fr_fail {EXIT_BUSY} "cannot write to $_fr_d"
   for _fr_x in "$_fr_d"/e/$_fr_is; do :; done
   [ "$_fr_x" = "$_fr_d/e/$_fr_t" ] ||
     _fr_fail {EXIT_FENCED} "{_SAID} $_fr_t is refused, for ${{_fr_x##*/}} was seen in $_fr_d"
@@ -180,6 +184,8 @@ echo 2>/dev/null >"$_fr_d/looked.$_fr_epoch" || :
 _HOT = _HOT.replace("@COLD@", f"eval {quote(_COLD)}")
 
 _FORGET = """\
-unset -f _fr_fail _fr_who _fr_release
-unset _fr_app _fr_t _fr_epoch _fr_is _fr_r _fr_d _fr_me _fr_x _fr_old fence_made
+unset -f _fr_fail _fr_who _fr_release _fr_stat _fr_group _fr_end _fr_acts _fr_many
+unset _fr_app _fr_t _fr_epoch _fr_is _fr_r _fr_d _fr_me _fr_x _fr_old _fr_o _fr_p _fr_n _fr_all _fr_st _fr_pg _fr_bt
+unset _fr_own _fr_pid _fr_start _fr_boot fence_made
 """
+"""A user's command sees nothing of this."""

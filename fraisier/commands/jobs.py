@@ -68,7 +68,7 @@ _STATE = (
     FUNCTIONS
     + """\
 known() {
-  # Sets state of the job in this directory: new, void, running, ended (with rc) or lost; and pid, start, boot.
+  # Sets state of the job in this directory: new, void, running, ended (with rc), orphan or lost; and pid, start, boot.
   state=new rc= PIDFILE=pid
   read_pid; boot_id
   if ended; then state=ended; return 0; fi
@@ -76,7 +76,9 @@ known() {
   [ -d go ] || return 0
   if is_up; then state=running; return 0; fi
   # It may have ended between the two looks.
-  if ended; then state=ended; else state=lost; fi
+  if ended; then state=ended; return 0; fi
+  members
+  if [ -n "$left" ]; then state=orphan; else state=lost; fi
 }
 ended() { [ -e rc ] && read -r rc <rc && [ -n "$rc" ]; }
 take() {
@@ -176,6 +178,7 @@ jobs={quote(jobs)}
 {_STATE}if cd -- "$jobs" 2>/dev/null; then
   for name in *; do
     cd -- "$jobs/$name" 2>/dev/null || continue
+    JOB=$jobs/$name
     known
     echo "$name $state $rc"
   done
@@ -203,6 +206,11 @@ JOB={quote(job)}
 fi
 :
 """
+
+
+def forget_step(jobs: str, deployment: str, step: str) -> str:
+    """Remove the directories of every job of a deployment's step."""
+    return f"cd -- {quote(jobs)} 2>/dev/null && rm -rf -- {quote(f'{deployment}.{step}')}.*\n:\n"
 
 
 def forget(jobs: str, names: Iterable[str]) -> str:

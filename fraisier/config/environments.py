@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from fraisier.config import schema
+from fraisier.config import hooks, schema
 from fraisier.config.problems import Report, did_you_mean
 from fraisier.config.reader import TextUse, joined
 from fraisier.config.resolve import template_names
@@ -99,18 +99,18 @@ def check_texts(
     *,
     section: str,
     targets: Sequence[schema.Target] | None,
-    build_on: str = "target",
+    settings: schema.Environment | None = None,
 ) -> None:
     """Note templates that cannot be read or that name what is not known at their place.
 
-    `section` is the key path of the environment; `targets` are the targets that must define what is named
-    (None: not known).
+    `section` is the key path of the environment and `settings` what was read of it; `targets` are the targets that
+    must define what is named (None: not known).
     """
     for use in uses:
         key = use.path.removeprefix(f"{section}.")
         try:
             for name in template_names(use.text, command=use.kind == "command"):
-                _check_name(report, use, name, key=key, targets=targets, build_on=build_on)
+                _check_name(report, use, name, key=key, targets=targets, settings=settings)
         except TemplateError as error:
             report.add(use.node, use.path, "bad_template", str(error), error.suggestion)
 
@@ -122,9 +122,9 @@ def _check_name(
     *,
     key: str,
     targets: Sequence[schema.Target] | None,
-    build_on: str,
+    settings: schema.Environment | None,
 ) -> None:
-    fixed = _names_at(key, build_on)
+    fixed = _names_at(key, settings)
     group, _, variable = name.rpartition(".")
     on_target = _TARGET[0] in fixed
     if name in fixed or (on_target and group in {"target.vars", "target.labels"} and variable):
@@ -141,7 +141,7 @@ def _check_name(
     report.add(use.node, use.path, "unknown_name", f"{{{{ {name} }}}} is not known here", suggestion)
 
 
-def _names_at(key: str, build_on: str) -> tuple[str, ...]:
+def _names_at(key: str, settings: schema.Environment | None) -> tuple[str, ...]:
     """Return the names that are known where the text under `key` of an environment is used."""
     if key.startswith(("store.", "audit.")):
         return ()
@@ -151,8 +151,10 @@ def _names_at(key: str, build_on: str) -> tuple[str, ...]:
         return (*_STATIC, "target.name")
     if key.startswith(_BEFORE_RELEASE):
         return (*_STATIC, *_TARGET)
-    if key.startswith("build[") and build_on == "orchestrator":
+    if settings is not None and key.startswith("build[") and settings.build_on == "orchestrator":
         return (*_STATIC, *_RELEASE)
+    if settings is not None and key.startswith("hooks.") and not hooks.knows_target(key, settings.hooks):
+        return (*_STATIC, "version")
     return (*_STATIC, *_TARGET, *_RELEASE)
 
 

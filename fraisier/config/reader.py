@@ -154,6 +154,8 @@ class Reader:
     def _settings(self, cls: type[schema.Settings], node: t.Node, path: str) -> Any:
         if cls is schema.Target and isinstance(node, t.Scalar):
             return schema.Target(name=scalars.name(self.plain(node, path)))
+        if cls is schema.Hook and isinstance(node, t.Scalar):
+            return schema.Hook(command=self._text("command", node, f"{path}.command", empty=False))
         return self.struct(cls, node, path, node)
 
     def _scalar(

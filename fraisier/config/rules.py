@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping as Table
 from typing import Any
 
-from fraisier.config import schema
+from fraisier.config import hooks, schema
 from fraisier.config.problems import Report, listed
 from fraisier.config.reader import Rule, joined
 from fraisier.config.tree import Mapping, Node
@@ -149,4 +149,5 @@ RULES: dict[type[Any], Rule] = {
     schema.Retry: retry,
     schema.LeaseSettings: lease,
     schema.StoreSettings: store,
+    schema.Hooks: hooks.check,
 }

@@ -149,6 +149,54 @@ class Recovery(Settings, frozen=True):
     retry: Retry = Retry()
 
 
+HookConsequence = Literal["abort", "rollback", "warn"]
+
+
+class Hook(Settings, frozen=True):
+    """A command of the user's at one point of a deployment. A bare string in the file is its command.
+
+    What is None depends on where the hook stands; `fraisier.config.hooks.hooks_at` fills it in.
+    """
+
+    command: Command
+    name: Name = ""
+    on: Literal["orchestrator", "target"] | None = None
+    timeout_s: Annotated[float, Kind("duration", minimum=0.01)] = field(default=600.0, name="timeout")
+    on_failure: HookConsequence | None = None
+    resume: Literal["manual", "rerun"] = "manual"
+
+
+class Hooks(Settings, frozen=True):
+    """Commands before and after every phase, and at the end."""
+
+    before_deploy: tuple[Hook, ...] = ()
+    before_prepare: tuple[Hook, ...] = ()
+    before_preflight: tuple[Hook, ...] = ()
+    after_preflight: tuple[Hook, ...] = ()
+    before_fetch: tuple[Hook, ...] = ()
+    after_fetch: tuple[Hook, ...] = ()
+    before_stage: tuple[Hook, ...] = ()
+    after_stage: tuple[Hook, ...] = ()
+    after_prepare: tuple[Hook, ...] = ()
+    before_migrate: tuple[Hook, ...] = ()
+    after_migrate: tuple[Hook, ...] = ()
+    before_switch: tuple[Hook, ...] = ()
+    after_switch: tuple[Hook, ...] = ()
+    before_restart: tuple[Hook, ...] = ()
+    after_restart: tuple[Hook, ...] = ()
+    before_verify: tuple[Hook, ...] = ()
+    after_verify: tuple[Hook, ...] = ()
+    before_bake: tuple[Hook, ...] = ()
+    after_bake: tuple[Hook, ...] = ()
+    after_deploy: tuple[Hook, ...] = ()
+    before_cleanup: tuple[Hook, ...] = ()
+    after_cleanup: tuple[Hook, ...] = ()
+    on_failure: tuple[Hook, ...] = ()
+    on_rollback: tuple[Hook, ...] = ()
+    on_abort: tuple[Hook, ...] = ()
+    always: tuple[Hook, ...] = ()
+
+
 class Environment(Settings, frozen=True):
     """A fraise in one environment: where it runs, what it is made of, how it is rolled out."""
 
@@ -169,6 +217,7 @@ class Environment(Settings, frozen=True):
     health_check: HealthCheck | None = None
     rollout: Rollout = Rollout()
     recovery: Recovery = Recovery()
+    hooks: Hooks = Hooks()
     timeout_s: Annotated[float, Kind("duration", minimum=0.01)] = field(default=1800.0, name="timeout")
     rollback_timeout_s: Annotated[float, Kind("duration", minimum=0.01)] | None = field(
         default=None, name="rollback_timeout"
@@ -228,7 +277,6 @@ RESERVED: dict[str, tuple[str, ...]] = {
     "Environment": (
         "traffic",
         "analysis",
-        "hooks",
         "windows",
         "notifications",
         "ssh",
@@ -236,6 +284,7 @@ RESERVED: dict[str, tuple[str, ...]] = {
         "blue_green",
     ),
     "Recovery": ("fallback", "circuit_breaker"),
+    "Hooks": ("before_drain", "after_drain", "before_admit", "after_admit"),
 }
 """Documented keys that this version does not act on.
 

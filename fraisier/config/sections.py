@@ -139,7 +139,7 @@ class Sections:
         if value is INVALID:
             return INVALID
         check_environment(self._report, value, node, path, entry.key, fraise_type=kind)
-        check_texts(self._report, reader.texts, section=path, targets=value.targets, build_on=value.build_on)
+        check_texts(self._report, reader.texts, section=path, targets=value.targets, settings=value)
         self.texts += reader.texts
         value = anchored(value, self._base_dir, self._environ)
         app_path = node.entries.get("app_path")

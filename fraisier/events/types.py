@@ -31,6 +31,7 @@ from fraisier.events.deployments import (
     WaveSucceeded,
 )
 from fraisier.events.health import HealthFailed, HealthPassed, HealthRequested, HealthSampled, HealthVerdict
+from fraisier.events.hooks import HookEvent, HookFailed, HookStarted, HookSucceeded
 from fraisier.events.leases import (
     Holder,
     LeaseAcquired,
@@ -121,6 +122,10 @@ __all__ = [
     "HealthSampled",
     "HealthVerdict",
     "Holder",
+    "HookEvent",
+    "HookFailed",
+    "HookStarted",
+    "HookSucceeded",
     "LeaseAcquired",
     "LeaseFrozen",
     "LeaseLost",

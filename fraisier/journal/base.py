@@ -58,6 +58,12 @@ class Journal(Protocol):
         ...
 
     @property
+    def fence_id(self) -> str:
+        """32 hex digits that name the tokens of this log at the targets. Other than `log_id` once the log was restored from
+        a backup: it counts on from an earlier place, and targets would refuse what they have seen greater numbers of."""
+        ...
+
+    @property
     def head(self) -> int:
         """The seq of the newest record that was fanned out here (0: none)."""
         ...

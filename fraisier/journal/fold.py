@@ -18,6 +18,7 @@ from fraisier.journal.state import (
     Release,
     StepState,
     TargetState,
+    hook_key,
     outline,
     snapshot,
 )
@@ -169,11 +170,27 @@ def _resumed(t: Tables, r: Record, e: ev.DeploymentResumed | ev.DeploymentPromot
             target.outcome = target.error = target.reason = ""
             t.dirty_targets.add((d.id, target.name))
     if d.decision == "hold":
+        _let_hooks_run_again(t, d)
         d.decision = ""
     d.outcome = d.reason = d.detail = ""
     d.asked = "abort" if d.asked == "abort" else ""
     d.finished_us, d.last_seq = 0, r.seq
     d.state = _state_under_way(d)
+
+
+def _let_hooks_run_again(t: Tables, d: DeploymentState) -> None:
+    """Forget the failures of hooks, with those that saw one; where nobody knows how one ended, that stays so."""
+    d.hooks = {key: hook for key, hook in d.hooks.items() if not key.startswith("on_failure:")}
+    for hook in d.hooks.values():
+        hook.status = _AGAIN.get(hook.status, hook.status)
+    for target in d.targets.values():
+        for key, step in target.steps.items():
+            if ":" in key and step.status in _AGAIN:
+                step.status = _AGAIN[step.status]
+                t.dirty_steps.add((d.id, target.name, key))
+
+
+_AGAIN = {"failed": "", "unknown": "started"}
 
 
 def _state_under_way(d: DeploymentState) -> str:
@@ -335,6 +352,37 @@ def _step_failed(t: Tables, r: Record, e: ev.StepFailed) -> None:
     t.target(e.deployment_id, e.target).error = e.message
 
 
+# hooks
+
+
+def _hook_started(t: Tables, r: Record, e: ev.HookStarted) -> None:
+    key = hook_key(e.phase, e.name)
+    state = StepState("started", e.attempt, r.seq, r.at_us)
+    if not e.target:
+        t.deployment(e.deployment_id).hooks[key] = state
+        return
+    target = t.step(e.deployment_id, e.target, key)
+    target.step, target.steps[key] = key, state
+
+
+def _hook(t: Tables, e: ev.HookEvent) -> StepState:
+    key = hook_key(e.phase, e.name)
+    if not e.target:
+        return t.deployment(e.deployment_id).hooks[key]
+    return t.step(e.deployment_id, e.target, key).steps[key]
+
+
+def _hook_succeeded(t: Tables, r: Record, e: ev.HookSucceeded) -> None:
+    hook = _hook(t, e)
+    hook.status, hook.duration_s = "succeeded", e.duration_s
+
+
+def _hook_failed(t: Tables, r: Record, e: ev.HookFailed) -> None:
+    hook = _hook(t, e)
+    hook.status = "failed" if e.known else "unknown"
+    hook.duration_s, hook.error, hook.code = e.duration_s, e.message, e.code
+
+
 # health, recovery
 
 
@@ -437,6 +485,9 @@ _FOLD: dict[type[Event], Callable[[Tables, Record, Any], None]] = {
     ev.StepStarted: _step_started,
     ev.StepSucceeded: _step_succeeded,
     ev.StepFailed: _step_failed,
+    ev.HookStarted: _hook_started,
+    ev.HookSucceeded: _hook_succeeded,
+    ev.HookFailed: _hook_failed,
     ev.HealthPassed: _health("healthy"),
     ev.HealthFailed: _health("unhealthy"),
     ev.RecoveryDecided: _decided,

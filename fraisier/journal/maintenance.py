@@ -74,14 +74,16 @@ async def backup(path: Path, destination: Path) -> Verification:
     return await _run(path, job, read_only=True)
 
 
-async def restore(path: Path, source: Path, *, clock: Clock, force: bool = False) -> Path | None:
+async def restore(path: Path, source: Path, *, clock: Clock, ids: Ids, force: bool = False) -> Path | None:
     """Put a verified copy of `source` in the place of the store, and keep the replaced one beside it.
 
     Return where the replaced store is now (`.replaced-<microseconds>`), None when there was none. Refused while another
-    process has the store open or a lease in it is live, unless forced. Raises AuditError (the source does not verify),
+    process has the store open or a lease in it is live, unless forced. The copy counts under a new name at the targets,
+    because they may have seen later numbers than the backup knows. Raises AuditError (the source does not verify),
     UsageError (in use), DatabaseError.
     """
     now_us = clock.now_us()
+    fence_id = ids.deployment().replace("-", "")
 
     def job(connection: sqlite3.Connection) -> Path | None:
         if path.exists() and path.samefile(source):
@@ -89,7 +91,12 @@ async def restore(path: Path, source: Path, *, clock: Clock, force: bool = False
         version_of(connection, source)
         partial = path.with_name(f"{path.name}.restoring")
         placed: list[Path | None] = []
-        _copy(connection, partial, lambda: placed.append(_replace(partial, path, now_us, force=force)))
+
+        def place() -> None:
+            _count_anew(partial, fence_id)
+            placed.append(_replace(partial, path, now_us, force=force))
+
+        _copy(connection, partial, place)
         return placed[0]
 
     return await _run(source, job, read_only=True)
@@ -141,6 +148,15 @@ def _copy_and_verify(connection: sqlite3.Connection, partial: Path) -> Verificat
             context={"first_bad_seq": verification.first_bad_seq, "problem": verification.problem},
         )
     return verification
+
+
+def _count_anew(partial: Path, fence_id: str) -> None:
+    copy = connect(partial)
+    try:
+        copy.execute("replace into meta values ('fence_id', ?)", (fence_id,)).close()
+    finally:
+        copy.close()
+    _make_durable(partial)
 
 
 def _make_durable(path: Path) -> None:

@@ -53,6 +53,11 @@ class MemoryJournal:
         return self._chain.log_id
 
     @property
+    def fence_id(self) -> str:
+        """The same: this log is never restored."""
+        return self._chain.log_id
+
+    @property
     def head(self) -> int:
         """The seq of the newest record."""
         return len(self._rows)

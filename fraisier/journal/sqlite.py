@@ -22,6 +22,7 @@ from fraisier.journal.base import Guard, JournalStatistics, OnCommit
 from fraisier.journal.connection import Database, create_file, refuse_emptied
 from fraisier.journal.faults import is_of_one_entry, opening_error, writing_error
 from fraisier.journal.opening import prepare
+from fraisier.journal.schema import fence_id_of
 from fraisier.journal.sqlite_reads import SqliteReads
 from fraisier.journal.writer import Batch, Entry, Note, Writer
 
@@ -58,7 +59,7 @@ class SqliteJournal(SqliteReads):
         self._synchronous = synchronous
         self._poll_s = poll_s
         self._read_only = read_only
-        self._log_id = ""
+        self._log_id = self._fence_id = ""
         self._head = 0
         self._head_hash = ""
         self._on_commit: OnCommit | None = None
@@ -84,6 +85,11 @@ class SqliteJournal(SqliteReads):
         return self._log_id
 
     @property
+    def fence_id(self) -> str:
+        """32 hex digits that name the tokens of this log at the targets."""
+        return self._fence_id
+
+    @property
     def head(self) -> int:
         """The seq of the newest record that was fanned out here."""
         return self._head
@@ -106,6 +112,7 @@ class SqliteJournal(SqliteReads):
                 create_file(self.path)
             self._database = await Database.open(self.path, read_only=self._read_only)
             self._log_id = await self._database.run(self._prepare)
+            self._fence_id = await self._database.run(fence_id_of)
             self._writer = await self._database.run(self._make_writer)
             self._reader = await Database.open(self.path, read_only=True)
         except (sqlite3.Error, OSError) as error:

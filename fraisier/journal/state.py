@@ -29,6 +29,11 @@ class StepState(msgspec.Struct, omit_defaults=True):
     evidence: dict[str, Any] = {}
 
 
+def hook_key(phase: str, name: str) -> str:
+    """Return the key of a hook's state: among the steps of its target, or among the `hooks` of the deployment."""
+    return f"{phase}:{name}"
+
+
 class TargetState(msgspec.Struct):
     """A target within one deployment. `action` is update, unchanged, remove or skip; `undone` by a later rollback."""
 
@@ -55,7 +60,7 @@ class DeploymentState(msgspec.Struct):
     """A deployment as the journal tells it. Empty strings and zeros mean: not yet.
 
     `asked` is abort or pause while a person wants it; `child_id` is the rollback of the whole, `children` are those of
-    single targets, by name.
+    single targets, by name. `hooks` are those of the deployment as a whole; those of a target are among its steps.
     """
 
     id: str
@@ -89,6 +94,7 @@ class DeploymentState(msgspec.Struct):
     request: dict[str, Any] = {}
     plan: bytes = b""
     waves: dict[int, str] = {}
+    hooks: dict[str, StepState] = {}
     targets: dict[str, TargetState] = {}
 
     @property
@@ -176,7 +182,8 @@ def snapshot(deployment: DeploymentState) -> DeploymentState:
         )
         for target in sorted(deployment.targets.values(), key=lambda target: (target.wave, target.name))
     }
-    return replace(deployment, waves=dict(deployment.waves), targets=targets)
+    hooks = {key: replace(hook) for key, hook in deployment.hooks.items()}
+    return replace(deployment, waves=dict(deployment.waves), hooks=hooks, targets=targets)
 
 
 def outline(deployment: DeploymentState) -> DeploymentState:

@@ -108,15 +108,21 @@ class MetricsSubscriber:
             event.deployment_id, _Run(event.provider, event.fraise_type, event.kind == "rollback", announced)
         )
 
-    def _started(self, record: Record, event: ev.DeploymentStarted) -> None:
+    def _started(self, record: Record, event: ev.DeploymentStarted | ev.DeploymentResumed) -> None:
         run = self._run(event.deployment_id)
         if not run.is_rollback and not run.active:
             run.active = True
             self._remember(event.deployment_id, run)
             self._recorder.record_deployment_start(run.provider, run.fraise_type)
 
+    def _paused(self, record: Record, event: ev.DeploymentPaused) -> None:
+        if event.reason != "requested":  # a person's pause is a part of the deployment; a hold ends its run
+            self._ended(record, event)
+
     def _ended(self, record: Record, event: Any) -> None:
         run = self._runs.pop(event.deployment_id, None) or _Run()
+        if isinstance(event, _MAY_GO_ON):
+            self._remember(event.deployment_id, msgspec.structs.replace(run, active=False))
         status = getattr(event, "outcome", "") or _STATUS[event.__class__]
         duration = getattr(event, "duration_s", None)
         if run.is_rollback:
@@ -184,12 +190,15 @@ class MetricsSubscriber:
         self._recorder.record_deployment_error(event.provider, event.error_type)
 
 
+_MAY_GO_ON = (ev.DeploymentPaused, ev.DeploymentNeedsAttention, ev.DeploymentInterrupted)
+
 _STATUS: dict[type[ev.Event], str] = {
     ev.DeploymentPaused: "paused",
     ev.DeploymentRolledBack: "rolled_back",
     ev.DeploymentNeedsAttention: "needs_attention",
     ev.DeploymentInterrupted: "interrupted",
     ev.DeploymentSuperseded: "superseded",
+    ev.DeploymentAborted: "aborted",
 }
 
 _HANDLERS: dict[type[ev.Event], Callable[[MetricsSubscriber, Record, Any], None]] = {
@@ -199,6 +208,8 @@ _HANDLERS: dict[type[ev.Event], Callable[[MetricsSubscriber, Record, Any], None]
     ev.DeploymentSucceeded: MetricsSubscriber._ended,
     ev.DeploymentFailed: MetricsSubscriber._ended,
     **dict.fromkeys(_STATUS, MetricsSubscriber._ended),
+    ev.DeploymentPaused: MetricsSubscriber._paused,
+    ev.DeploymentResumed: MetricsSubscriber._started,
     ev.RollbackStarted: MetricsSubscriber._rollback_started,
     ev.RollbackSucceeded: MetricsSubscriber._rollback_ended,
     ev.RollbackFailed: MetricsSubscriber._rollback_ended,

@@ -53,14 +53,31 @@ class TargetContext(msgspec.Struct, frozen=True):
     settings: Environment
 
 
+class HookCall(msgspec.Struct, frozen=True):
+    """A hook to run. `phase` and `number` (from 1) say where it stands in the configuration; `command` is unresolved.
+
+    `in_release` says that the staged release is its directory; `outcome` is how the deployment goes so far, where that is
+    known; `may_repeat` that it may run again when nobody knows how it ended.
+    """
+
+    phase: str
+    number: int
+    name: str
+    command: str
+    outcome: str = ""
+    in_release: bool = False
+    may_repeat: bool = False
+
+
 class StepCall(msgspec.Struct, frozen=True):
     """One step to take on one target.
 
     `release` and `version` are what to bring (both empty: nothing may be current afterwards, which is how a first
     deployment is undone); `previous_release` is what was current before; `token` orders the effects of holders at the
-    target: (lease epoch, seq of the intent) in the journal `log_id` (32 hex digits), and a call without a `log_id` is not
-    fenced; `resumes` is the number of the earlier attempt whose outcome nobody recorded (0: there is none); `keep` names
-    releases that cleanup must not remove.
+    target: (lease epoch, seq of the intent) in the journal `log_id` (32 hex digits, the journal's `fence_id`), and a
+    call without one is not fenced; `resumes` is the number of the earlier attempt whose outcome nobody recorded (0:
+    there is none); `keep` names releases that cleanup must not remove. With a `hook` the step is to run it, and `release`
+    is what the deployment brings.
     """
 
     context: TargetContext
@@ -77,6 +94,7 @@ class StepCall(msgspec.Struct, frozen=True):
     artifact: Artifact | None = None
     keep: tuple[str, ...] = ()
     undo: bool = False
+    hook: HookCall | None = None
     on_output: OnOutput | None = None
 
 

@@ -22,6 +22,7 @@ from fraisier.errors import (
     ProviderError,
 )
 from fraisier.providers.base import Action, Artifact, ProviderServices, StepCall, TargetContext, TargetFacts
+from fraisier.providers.hooks import run_at_target
 from fraisier.providers.long_steps import LongSteps
 from fraisier.providers.place import Place
 from fraisier.providers.services import manager_of
@@ -138,7 +139,7 @@ class HostProvider(ABC):
             "restart": self._restart,
             "cleanup": self._cleanup,
         }
-        if call.step not in steps:
+        if call.step not in steps and call.hook is None:
             raise ProviderError(f"the provider {self.type} knows no step {call.step!r}")
         site = await self._site(
             call.context,
@@ -150,7 +151,7 @@ class HostProvider(ABC):
             token=call.token,
             log_id=call.log_id,
         )
-        return await steps[call.step](call, site)
+        return await (run_at_target(call, site) if call.hook is not None else steps[call.step](call, site))
 
     async def control(
         self,
@@ -315,7 +316,7 @@ class HostProvider(ABC):
         except BaseException:
             # The failure, or the cancellation, is what counts; what cannot be removed now goes with the next cleanup.
             with suppress(FraisierError), anyio.CancelScope(shield=True), anyio.move_on_after(_DISCARD_S):
-                discard = releases.discard(place.app, place.release)
+                discard = long.forgetting() + releases.discard(place.app, place.release)
                 await site.script(discard, what="stage", changes=True)
             raise
         return evidence

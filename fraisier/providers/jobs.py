@@ -37,8 +37,10 @@ _ENDING_S = 0.5
 _END_S = 5.0
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}\Z")
 
-JobState = Literal["none", "new", "void", "running", "ending", "ended", "lost"]
-"""none: no directory. new: not begun yet. void: not begun, and never will. lost: begun, does not run, no exit code."""
+JobState = Literal["none", "new", "void", "running", "ending", "ended", "orphan", "lost"]
+"""none: no directory. new: not begun yet. void: not begun, and never will. ending: the exit code is there, the last
+processes are just going. orphan: begun, its wrapper is gone without an exit code, and what it started still runs. lost: the
+same, and nothing runs."""
 
 
 class JobName(msgspec.Struct, frozen=True):
@@ -71,12 +73,17 @@ class Receipt(msgspec.Struct, frozen=True):
     @property
     def begun(self) -> bool:
         """Whether the command was started, however it went on."""
-        return self.state in ("running", "ending", "ended", "lost")
+        return self.state in ("running", "ending", "ended", "orphan", "lost")
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it was begun and nobody will ever tell how it ended."""
+        return self.state in ("orphan", "lost")
 
 
 def is_sound(builds: Mapping[int, Receipt]) -> bool:
     """Whether builds in a row, by number, can be gone on from: the first was begun, and none was lost or has failed."""
-    return 1 in builds and not any(one.state == "lost" or one.exit_code for one in builds.values())
+    return 1 in builds and not any(one.in_doubt or one.exit_code for one in builds.values())
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -149,6 +156,37 @@ class Jobs:
             raise refused(f"{name.step} of {self._where}", done)
         return await self.follow(name, on_output=on_output)
 
+    async def run_once(
+        self,
+        name: JobName,
+        command: Command,
+        *,
+        resumes: int = 0,
+        may_repeat: bool = False,
+        on_output: OnOutput | None = None,
+    ) -> Completed:
+        """Run the command, or take what an earlier attempt of it came to, waiting for it if it still runs.
+
+        `resumes` is the attempt whose outcome nobody recorded (0: there is none); a failure that is on record may be tried
+        again. Raises InDoubtError when one began and ended without telling how, unless it `may_repeat`.
+        """
+        earlier = await self._earlier(name, resumes=resumes) if name.attempt > 1 else None
+        if earlier is None or (earlier.exit_code and not resumes):
+            return await self.run(name, command, on_output=on_output)
+        if earlier.in_doubt and may_repeat:
+            await self.end(earlier.name)
+            return await self.run(name, command, on_output=on_output)
+        return await self.follow(earlier.name, on_output=on_output)
+
+    async def _earlier(self, name: JobName, *, resumes: int) -> Receipt | None:
+        """Return the newest job that an earlier attempt has begun; what has not begun by now never will."""
+        late: Receipt | None = None
+        if resumes:
+            # A launch of the dead process may still be on its way.
+            late = await self.settle(msgspec.structs.replace(name, attempt=resumes))
+        found = await self.begun(name.deployment_id, name.step, before=name.attempt)
+        return found.get(name.number) or (late if late is not None and late.begun else None)
+
     async def follow(self, name: JobName, *, on_output: OnOutput | None = None) -> Completed:
         """Return how a job ended; its output is told from its first byte on.
 
@@ -177,9 +215,12 @@ class Jobs:
         return _receipt(name, said.partition(" ")[2])
 
     async def survey(self) -> list[Receipt]:
-        """Return what is known of every job, by attempt and number; changes nothing."""
+        """Return what is known of every job, by attempt and number.
+
+        From then on nobody with an older token can start, end or forget a job here.
+        """
         found = []
-        for line in (await self._script(scripts.survey(self._directory))).splitlines():
+        for line in (await self._script(scripts.survey(self._directory), changes=True)).splitlines():
             text, _, state = line.partition(" ")
             name = JobName.parse(text)
             if name is not None:
@@ -233,10 +274,10 @@ class Jobs:
             for key, lines in (("out", out), ("err", err)):
                 lines.feed(pieces[key])
                 seen[key] += len(pieces[key])
-            if any(seen[key] < sizes[key] for key in seen):
+            if any(pieces.values()) and any(seen[key] < sizes[key] for key in seen):
                 continue
             waited_s = anyio.current_time() - since_s
-            if receipt.state in ("ended", "lost", "void", "none"):
+            if receipt.state not in ("new", "running", "ending"):
                 return receipt
             if receipt.state in ("new", "ending"):
                 patience_s = patience_s or waited_s + (_BEGIN_S if receipt.state == "new" else _ENDING_S)
@@ -250,9 +291,9 @@ class Jobs:
 
     def _without_end(self, receipt: Receipt) -> ProviderError | InDoubtError:
         what = f"{receipt.name.step} of {self._where}"
-        if receipt.state == "lost":
+        if receipt.in_doubt:
             return InDoubtError(
-                f"{what}: the command was begun, does not run any more and has left no exit code",
+                f"{what}: the command was begun, and has ended without an exit code",
                 context={"job": str(receipt.name)},
             )
         return ProviderUnavailableError(f"{what}: the command could not be started")

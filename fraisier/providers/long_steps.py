@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from fraisier.commands.jobs import JOBS
+from fraisier.commands.jobs import JOBS, forget_step
 from fraisier.errors import InDoubtError, MigrationError, ProviderUnavailableError
 from fraisier.providers.base import StepCall
 from fraisier.providers.jobs import Command, JobName, Jobs, Receipt, is_sound
 from fraisier.providers.outcome import failed
 from fraisier.providers.services.base import Site
-from fraisier.transports.base import Completed
 
 _MAY_BE_KILLED = frozenset({"stage"})
 """Steps whose commands only make what is thrown away anyway."""
@@ -35,7 +34,7 @@ class LongSteps:
         """Whether an earlier attempt, whose outcome nobody recorded, has begun to build in a tree that is still good."""
         if not (self._call.resumes and self._build):
             return False
-        found = await self._begun()
+        found = await self._jobs.begun(self._call.deployment_id, self._step, before=self._call.attempt)
         if not is_sound(found):
             return False
         self._builds_begun = found
@@ -49,7 +48,8 @@ class LongSteps:
         receipts = await self._jobs.survey()
         await self._leave_others(receipts)
         for receipt in receipts:
-            if self._is_own(receipt) or receipt.name.step in _MAY_BE_KILLED:
+            may_end = self._is_own(receipt) or receipt.name.step in _MAY_BE_KILLED
+            if may_end and receipt.state not in ("ended", "void"):
                 await self._jobs.end(receipt.name)
         gone = [
             receipt
@@ -70,12 +70,18 @@ class LongSteps:
                 if begun is not None:
                     done = await self._jobs.follow(begun.name, on_output=self._site.on_output)
                 else:
-                    done = await self._run(number, template, f"build.{number}")
+                    command = self._command(template, f"build.{number}")
+                    done = await self._jobs.run(self._name(number), command, on_output=self._site.on_output)
             except InDoubtError as error:
                 # A tree that is half built is thrown away, so there is nothing to be in doubt about.
                 raise ProviderUnavailableError(error.message, context=error.context, cause=error) from error
             if done.exit_code != 0:
                 raise failed(f"build of {self._site.place}", template, done)
+
+    def forgetting(self) -> str:
+        """Return the script that forgets this step's jobs: to run before their tree is removed, or one that is not there
+        would be gone on with."""
+        return forget_step(f"{self._site.place.app}/{JOBS}", self._call.deployment_id, self._step)
 
     # migrate
 
@@ -84,12 +90,15 @@ class LongSteps:
 
         Raises MigrationError; InDoubtError when one began, ended without telling how, and must not be repeated by itself.
         """
-        receipts = await self._jobs.survey()
-        await self._leave_others(receipts)
+        await self._leave_others(await self._jobs.survey())
         try:
-            done = await self._earlier_migration(may_repeat=may_repeat)
-            if done is None:
-                done = await self._run(1, template, where, durable=True)
+            done = await self._jobs.run_once(
+                self._name(1),
+                self._command(template, where, durable=True),
+                resumes=self._call.resumes,
+                may_repeat=may_repeat,
+                on_output=self._site.on_output,
+            )
         except InDoubtError as error:
             if may_repeat:
                 raise MigrationError(error.message, context=error.context, cause=error) from error
@@ -97,27 +106,11 @@ class LongSteps:
         if done.exit_code != 0:
             raise failed(f"migrate of {self._site.place}", template, done, MigrationError)
 
-    async def _earlier_migration(self, *, may_repeat: bool) -> Completed | None:
-        """Return how an earlier attempt ended, waiting for it; None when none began, or when it may run again."""
-        if self._call.attempt == 1:
-            return None
-        late = await self._late(1)
-        begun = (await self._begun()).get(1) or late
-        if begun is None:
-            return None
-        if begun.state == "lost" and may_repeat:
-            await self._jobs.end(begun.name)
-            return None
-        if begun.exit_code and not self._call.resumes:
-            return None  # its failure is on record, and that it is tried again was decided
-        return await self._jobs.follow(begun.name, on_output=self._site.on_output)
-
     # both
 
-    async def _run(self, number: int, template: str, where: str, *, durable: bool = False) -> Completed:
+    def _command(self, template: str, where: str, *, durable: bool = False) -> Command:
         text, env = self._site.place.command(template, where)
-        command = Command(text, self._site.place.release_path, env, durable)
-        return await self._jobs.run(self._name(number), command, on_output=self._site.on_output)
+        return Command(text, self._site.place.release_path, env, durable)
 
     async def _late(self, number: int) -> Receipt | None:
         """Return the job that the attempt before us began, if it did; what it has not begun by now it never will."""
@@ -126,16 +119,13 @@ class LongSteps:
         receipt = await self._jobs.settle(self._name(number, attempt=self._call.resumes))
         return receipt if receipt.begun else None
 
-    async def _begun(self) -> dict[int, Receipt]:
-        return await self._jobs.begun(self._call.deployment_id, self._step, before=self._call.attempt)
-
     async def _leave_others(self, receipts: list[Receipt]) -> None:
         for receipt in receipts:
             other = receipt.name
             if other.deployment_id == self._call.deployment_id or other.step in _MAY_BE_KILLED:
                 continue
             found = await self._jobs.settle(other) if receipt.state == "new" else receipt
-            if found.state == "running":
+            if found.state in ("running", "orphan"):
                 raise ProviderUnavailableError(
                     f"{self._call.step} of {self._site.place}: the {other.step} of the deployment "
                     f"{other.deployment_id} still runs here, and is not disturbed",

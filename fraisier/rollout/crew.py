@@ -10,6 +10,7 @@ import anyio
 from fraisier.errors import (
     DatabaseError,
     DeploymentError,
+    FencedError,
     FraisierError,
     GuardRefusedError,
     InDoubtError,
@@ -24,7 +25,7 @@ from fraisier.rollout.plan import PlanTarget
 from fraisier.rollout.steps import StepRunner
 from fraisier.rollout.verdict import Halt, Verdict, reason_of
 
-ENDS_EVERYTHING = (LeaseLostError, DatabaseError, InterruptedError)
+ENDS_EVERYTHING = (LeaseLostError, FencedError, DatabaseError, InterruptedError)
 """Errors that are not about one target: the whole walk ends with them."""
 
 Work = Callable[[PlanTarget], Awaitable[None]]
@@ -91,7 +92,7 @@ class Crew:
             return
         if isinstance(error, InterruptedError):
             raise Halt(Verdict("interrupted", "interrupted", error.message))
-        if isinstance(error, GuardRefusedError):
+        if isinstance(error, (GuardRefusedError, FencedError)):
             raise LeaseLostError(error.message, cause=error)
         if isinstance(error, (LeaseLostError, DatabaseError)):
             raise error

@@ -190,7 +190,7 @@ class Deployer(Life):
             redactor=self._world.redactor,
             stop=self._stop,
             epoch=lease.epoch,
-            log_id=self._world.journal.log_id,
+            log_id=self._world.journal.fence_id,
         )
         if self._state.decision:
             verdict = Verdict("changed", self._state.decided_reason, self._state.decided_detail)
@@ -241,7 +241,7 @@ class Deployer(Life):
 
     async def _recover(self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity) -> None:
         """Ask what to do about a failed deployment, and do it. The answer is in the journal before it is acted on."""
-        names = to_restore(self._state)
+        names = [name for name, target in self._state.targets.items() if target.begun]
         action = self._state.decision or await self._decision(plan, verdict)
         if action == "hold":
             await self._say(

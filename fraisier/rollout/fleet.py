@@ -88,7 +88,7 @@ class Fleet:
         try:
             with anyio.fail_after(_CONTROL_S):
                 await provider.control(
-                    action, context, token=(epoch, intent.seq), log_id=self._world.journal.log_id
+                    action, context, token=(epoch, intent.seq), log_id=self._world.journal.fence_id
                 )
         except TimeoutError:
             error = FraisierError(f"no end within {_CONTROL_S:g} s")

@@ -7,7 +7,7 @@ so two processes can never both succeed.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import anyio
@@ -16,7 +16,13 @@ import msgspec
 from fraisier.bus import Bus
 from fraisier.clock import Clock, rfc3339
 from fraisier.config.schema import LeaseSettings
-from fraisier.errors import DeploymentLockError, FraisierError, GuardRefusedError, LeaseLostError
+from fraisier.errors import (
+    DatabaseError,
+    DeploymentLockError,
+    FraisierError,
+    GuardRefusedError,
+    LeaseLostError,
+)
 from fraisier.events import Holder
 from fraisier.events import types as ev
 from fraisier.journal.base import Guard, Journal
@@ -303,6 +309,8 @@ class Lease:
         if outcome:
             return outcome[0]
         if failure:
+            if isinstance(failure[0], (LeaseLostError, GuardRefusedError)):
+                await self._say_lost(failure[0].message)
             raise failure[0]
         if self.broken is not None:
             raise self.broken
@@ -317,10 +325,7 @@ class Lease:
                     guard=self.guard,
                 )
             except GuardRefusedError as error:
-                self.lost = error.message
-                await self._leases.bus.publish(
-                    ev.LeaseLost(**self._about, epoch=self.epoch, detail=error.message)
-                )
+                await self._say_lost(error.message)
                 scope.cancel()
                 return
             except FraisierError as error:
@@ -328,6 +333,14 @@ class Lease:
                 self.broken = error
                 scope.cancel()
                 return
+
+    async def _say_lost(self, detail: str) -> None:
+        """Record once that the lease is another's: all that its former holder may still write."""
+        if not self.lost:
+            self.lost = detail
+            # The loss is what the caller must hear of, also when the store takes no more facts.
+            with suppress(DatabaseError):
+                await self._leases.bus.publish(ev.LeaseLost(**self._about, epoch=self.epoch, detail=detail))
 
     def _expiry_us(self) -> int:
         return self._leases.clock.now_us() + int(self._leases.settings.ttl_s * 1_000_000)

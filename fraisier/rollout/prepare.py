@@ -54,6 +54,8 @@ class Preparation:
             raise Halt(Verdict("interrupted", "interrupted", f"stopped: {crew.steps.stop.reason}"))
         if not crew.errors or crew.is_rollback:
             return
+        if crew.steps.state.waves:
+            return  # an earlier process passed the barrier; what failed since then is for the waves to settle
         unreached = crew.unreached()
         only_unreached = len(unreached) == len(crew.errors)
         may_skip = self._plan.settings.rollout.on_unreachable == "skip" and len(unreached) < len(

@@ -24,11 +24,18 @@ async def unfinished(world: World) -> list[DeploymentState]:
     the deployment that it undoes."""
     found = []
     for state in await open_deployments(world.journal):
-        if not state.rollback_of and not is_carried_out(
-            world, state, await world.journal.lease(state.fraise, state.environment)
-        ):
+        if not state.rollback_of and not await may_live(world, state):
             found.append(state)
     return found
+
+
+async def may_live(world: World, state: DeploymentState) -> bool:
+    """Whether somebody may be at work on it: who holds the lease for it, or who waits for the lease of another."""
+    lease = await world.journal.lease(state.fraise, state.environment)
+    if is_carried_out(world, state, lease):
+        return True
+    held = lease is not None and not world.leases.is_free(lease, world.clock.now_us())
+    return held and state.state in ("planned", "queued")
 
 
 def is_carried_out(world: World, state: DeploymentState, lease: LeaseState | None) -> bool:

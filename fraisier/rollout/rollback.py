@@ -100,7 +100,11 @@ class Rollbacks:
                 versions={},
             )
             seen = await look.at(contexts)
-            seen = {name: _sick_if_failed(found, state, name) for name, found in seen.items()}
+            back = {name for name, target in child.targets.items() if target.outcome == "updated"}
+            seen = {
+                name: found if name in back else _sick_if_failed(found, state, name)
+                for name, found in seen.items()
+            }
             plan = frozen or restore_plan(parent, state, names, deployment_id=child_id, ways=ways, seen=seen)
             for name, look_at in seen.items():
                 if not look_at.serves:
@@ -183,7 +187,7 @@ class Rollbacks:
             redactor=self._world.redactor,
             stop=StopSignal(),
             epoch=self._epoch,
-            log_id=self._world.journal.log_id,
+            log_id=self._world.journal.fence_id,
         )
         runner = Runner(
             steps, capacity=capacity, releases=await self._world.releases(plan.fraise, plan.environment)

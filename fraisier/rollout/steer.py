@@ -11,9 +11,9 @@ from fraisier.errors import UsageError
 from fraisier.events import Actor, Record
 from fraisier.events import types as ev
 from fraisier.events.steering import SteeringRequest
-from fraisier.journal.fold import DeploymentState, LeaseState
+from fraisier.journal.fold import DeploymentState
 from fraisier.rollout.result import DeploymentResult
-from fraisier.rollout.resume import again, find, is_carried_out
+from fraisier.rollout.resume import again, find, may_live
 from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.steering import REQUESTS
 from fraisier.rollout.stop import StopSignal
@@ -62,13 +62,7 @@ class Steering:
 
     async def lives(self, state: DeploymentState) -> bool:
         """Whether somebody may answer: who holds the lease, or who waits for it."""
-        lease = await self._world.journal.lease(state.fraise, state.environment)
-        if is_carried_out(self._world, state, lease):
-            return True
-        return state.state in ("planned", "queued") and self._is_held(lease)
-
-    def _is_held(self, lease: LeaseState | None) -> bool:
-        return lease is not None and not self._world.leases.is_free(lease, self._world.clock.now_us())
+        return await may_live(self._world, state)
 
     async def _wait(
         self, action: str, state: DeploymentState, request: Record, records: AsyncIterator[Record]

@@ -11,6 +11,7 @@ from fraisier.errors import (
     DatabaseError,
     DeploymentError,
     DeploymentTimeoutError,
+    FencedError,
     FraisierError,
     HealthCheckError,
     InDoubtError,
@@ -149,6 +150,9 @@ class StepRunner:
                 ),
                 until,
             )
+        except FencedError as error:
+            # A newer holder is at work there: it decides how this goes on, so nothing is written and nothing undone.
+            raise LeaseLostError(self.safe(error), context=error.context, cause=error) from error
         except FraisierError as error:
             await self.scribe.say(
                 ev.StepFailed(

@@ -54,11 +54,10 @@ once, or just before the next command of another process acts on the target."""
 class ScriptedTargets:
     """The targets of a `ScriptedProvider`, what was done to them, and what goes wrong.
 
-    `effects` lists (step, target, release) in the order in which they took effect, `migrations` (do or undo, version).
-    A version in `exits` ends
-    as soon as it is started; one in `unhealthy` runs, but its exec health check fails; `delays_s` slows steps
-    down; `unreachable` names targets that do not answer; `hanging` steps (step, target) never return. `on_change` is
-    called whenever something changed at a target.
+    `effects` lists (step, target, release) in the order in which they took effect, `migrations` (do or undo, release).
+    A version in `exits` ends as soon as it is started; one in `unhealthy` runs, but its exec health check fails;
+    `delays_s` slows steps down; `unreachable` names targets that do not answer; `hanging` steps (step, target) never
+    return. `on_change` is called whenever something changed at a target.
 
     Targets refuse a command whose token is lower than one that they have seen in the same journal, and they keep receipts
     of migrations: begun, then done or failed.
@@ -193,28 +192,24 @@ class ScriptedTargets:
         self._tokens[call.log_id, name] = call.token
 
     def _earlier(self, call: StepCall) -> dict[str, Any] | None:
-        if not call.resumes:
-            return None
-        match self.receipts.get(_receipt(call, call.resumes)):
-            case "begun":
-                raise InDoubtError(
-                    f"nobody knows whether the migration on {call.context.target.name} happened"
-                )
-            case "failed":
-                raise MigrationError(f"the migration on {call.context.target.name} had failed")
-            case "done":
-                return {"release": call.release}
-            case _:
-                return None
+        """Return the evidence of an earlier attempt of a migration that was done; None when it is to be run (again)."""
+        attempts = (self.receipts.get(_receipt(call, number)) for number in range(call.attempt - 1, 0, -1))
+        found = next(filter(None, attempts), "")
+        name, migrate = call.context.target.name, call.context.settings.migrate
+        if found == "begun" and (migrate is None or migrate.resume == "manual"):
+            raise InDoubtError(f"nobody knows whether the migration on {name} happened")
+        if found == "failed" and call.resumes:
+            raise MigrationError(f"the migration on {name} had failed")
+        return {"release": call.release} if found == "done" else None
 
     def end(self, flight: Flight) -> dict[str, Any]:
-        """Let a command take its effect, and return the evidence."""
+        """Let a command take its effect, and return the evidence; what is left is the answer's way back."""
+        self.answer(flight)
         call = flight.call
         name = call.context.target.name
         self.effects.append((call.step, name, call.release))
         if call.step == "migrate":
-            version = self.target(name).staged.get(call.release, "")
-            self.migrations.append(("undo" if call.undo else "do", version))
+            self.migrations.append(("undo" if call.undo else "do", call.release))
             self.receipts[_receipt(call, call.attempt)] = "done"
         evidence = self._effect(call, self.target(name))
         self.on_change()

@@ -172,7 +172,7 @@ class Tracer:
         files = [str(web.db) + suffix for suffix in ("", "-wal", "-shm", "-journal")]
         self.argv = ["strace", "-f", "-qq", "-b", "execve", "-o", str(self.log)]
         self.argv += [word for file in files for word in ("-P", file)]
-        self.argv += ["-e", f"inject={inject}"]
+        self.argv += ["-e", f"trace={inject.partition(':')[0]}", "-e", f"inject={inject}"]
 
     @property
     def fired(self) -> int:

@@ -155,6 +155,30 @@ CASES: list[tuple[Event, str]] = [
         "api/production: gave up waiting for the lock of another process after 30s",
     ),
     (
+        ev.LeaseAcquired(**OF, epoch=5, overrode="ann@desk: moving house"),
+        "api/production: lock taken (epoch 5), OVERRIDING THE FREEZE of ann@desk: moving house",
+    ),
+    (
+        ev.LeaseWaiting(**OF, detail="held by bob since noon"),
+        "api/production: waiting: held by bob since noon",
+    ),
+    (
+        ev.LeaseRefused(**OF, waited_s=30, detail="held by bob"),
+        "api/production: gave up waiting after 30s: held by bob",
+    ),
+    (
+        ev.LeaseReleased(**OF, broken_by="ann@desk", holder=Holder(owner="bob", host="ci", pid=7)),
+        "api/production: LOCK BROKEN by ann@desk: it was held by bob on ci (pid 7)",
+    ),
+    (
+        ev.LeaseFrozen(**OF, owner="ann@desk", message="moving\nhouse"),
+        "api/production: frozen by ann@desk: moving house",
+    ),
+    (
+        ev.LeaseThawed(**OF, owner="ann@desk", message="moving", actor=Actor("bob", "ci", "cli")),
+        "api/production: freeze of ann@desk released by bob@ci (cli): moving",
+    ),
+    (
         ev.LeaseLost(**OF, detail="epoch 5 was seen"),
         "api/production: LOCK LOST to another process: epoch 5 was seen",
     ),

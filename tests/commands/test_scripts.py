@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fraisier.commands import commanded, git, listeners, releases, services, systemd
+from fraisier.commands import commanded, git, jobs, listeners, releases, services, systemd
 from fraisier.commands.sh import exports, is_variable, pairs, words
 
 HOSTILE = [
@@ -51,6 +51,14 @@ SCRIPTS: dict[str, Callable[[str], str]] = {
     "journal_since": lambda app: systemd.journal_since(app, "c"),
     "journal_of_start": lambda app: systemd.journal_of_start(app, lines=5),
     "forgive": systemd.forgive,
+    "job_look": lambda app: jobs.look(app, out=0, err=5, limit=10),
+    "job_settle": jobs.settle,
+    "job_survey": jobs.survey,
+    "job_end": lambda app: jobs.end(app, grace_ms=100),
+    "job_forget": lambda app: jobs.forget(app, ["a.b.1.1", app]),
+    "job_forget_step": lambda app: jobs.forget_step(app, app, "stage"),
+    "job_launch": lambda app: jobs.launch(app, "true", cwd="/")[2],
+    "job_wrapper": lambda app: jobs.WRAPPER,
 }
 
 

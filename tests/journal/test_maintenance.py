@@ -15,6 +15,7 @@ from fraisier.journal.schema import VERSION
 from tests.journal.world import PLACE, raw, step, store, story
 
 CLOCK = SystemClock()
+IDS = SystemIds(CLOCK)
 
 
 async def fill(path, seed=1):
@@ -29,8 +30,10 @@ async def test_a_rebuild_makes_the_tables_anew_from_the_log(path):
     with raw(path) as connection:
         connection.execute("delete from deployment_targets")
         connection.execute("update releases set good = 1, status = 'lost'")
-        connection.execute("insert into leases (fraise, environment, epoch, held, holder, deployment_id, acquired_us, expires_us)"
-            " values ('x', 'y', 1, 1, '{}', '', 0, 0)")
+        connection.execute(
+            "insert into leases (fraise, environment, epoch, held, holder, deployment_id, acquired_us, expires_us)"
+            " values ('x', 'y', 1, 1, '{}', '', 0, 0)"
+        )
     async with store(path) as journal:
         assert len(await journal.check()) >= 3
     assert await rebuild(path) == head
@@ -96,7 +99,7 @@ async def test_a_restore_puts_the_copy_in_place_and_keeps_the_replaced_store(pat
     await backup(path, copy)
     async with store(path) as journal:
         await journal.append(step())
-    replaced = await restore(path, copy, clock=CLOCK)
+    replaced = await restore(path, copy, clock=CLOCK, ids=IDS)
     async with store(path) as journal:
         assert (journal.head, journal.head_hash) == (head, head_hash)
     assert replaced is not None and ".replaced-" in replaced.name
@@ -108,7 +111,7 @@ async def test_a_restore_puts_the_copy_in_place_and_keeps_the_replaced_store(pat
 async def test_a_restore_to_an_empty_place_just_puts_it_there(path, tmp_path):
     await fill(path)
     elsewhere = tmp_path / "new" / "fraisier.db"
-    assert await restore(elsewhere, path, clock=CLOCK) is None
+    assert await restore(elsewhere, path, clock=CLOCK, ids=IDS) is None
     async with store(elsewhere) as journal:
         assert (await journal.verify()).ok
 
@@ -129,8 +132,8 @@ async def test_a_restore_is_refused_while_the_store_is_open_unless_forced(path, 
     ) as other:
         assert other.stdout.readline() == b"open\n"
         with pytest.raises(UsageError, match="open"):
-            await restore(path, copy, clock=CLOCK)
-        assert await restore(path, copy, clock=CLOCK, force=True) is not None
+            await restore(path, copy, clock=CLOCK, ids=IDS)
+        assert await restore(path, copy, clock=CLOCK, ids=IDS, force=True) is not None
         other.communicate()
     async with store(path) as journal:
         assert journal.head == head and await journal.check() == []
@@ -144,7 +147,7 @@ async def test_a_restore_is_refused_while_a_lease_is_live(path, tmp_path):
         later = CLOCK.now_us() + 60_000_000
         await journal.append(ev.LeaseAcquired(**PLACE, deployment_id="d-x", epoch=99, expires_at=later))
     with pytest.raises(UsageError, match="being deployed"):
-        await restore(path, copy, clock=CLOCK)
+        await restore(path, copy, clock=CLOCK, ids=IDS)
 
 
 @pytest.mark.parametrize("damage", ["not a database", "another program", "tampered"])
@@ -161,12 +164,35 @@ async def test_a_source_that_is_not_a_sound_store_is_refused_and_the_store_stays
         with raw(source, unprotected=True) as connection:
             connection.execute("update journal set target = 'other' where seq = 3")
     with pytest.raises((AuditError, DatabaseConnectionError)):
-        await restore(path, source, clock=CLOCK)
+        await restore(path, source, clock=CLOCK, ids=IDS)
     async with store(path) as journal:
         assert journal.head == head
 
 
 async def test_what_is_not_there_cannot_be_maintained(path, tmp_path):
-    for attempt in (rebuild(path), backup(path, tmp_path / "copy.db"), restore(path, path, clock=CLOCK)):
+    for attempt in (
+        rebuild(path),
+        backup(path, tmp_path / "copy.db"),
+        restore(path, path, clock=CLOCK, ids=IDS),
+    ):
         with pytest.raises(DatabaseConnectionError):
             await attempt
+
+
+async def test_a_restored_store_counts_under_a_new_name_at_the_targets_and_keeps_its_chain(path, tmp_path):
+    copy = tmp_path / "copy.db"
+    await fill(path)
+    await backup(path, copy)
+    async with store(path) as journal:
+        assert journal.fence_id == journal.log_id
+        log_id = journal.log_id
+    names = {log_id}
+    for _ in range(2):
+        await restore(path, copy, clock=CLOCK, ids=IDS)
+        async with store(path) as journal:
+            assert journal.log_id == log_id
+            names.add(journal.fence_id)
+            assert await journal.check() == []
+            await journal.append(story(2)[0])
+            assert (await journal.verify()).ok
+    assert len(names) == 3

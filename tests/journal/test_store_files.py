@@ -8,12 +8,13 @@ import pytest
 
 from fraisier.clock import SystemClock
 from fraisier.errors import ConfigurationError, DatabaseConnectionError
+from fraisier.events import types as ev
 from fraisier.ids import SystemIds
 from fraisier.journal.memory import MemoryJournal
 from fraisier.journal.schema import VERSION, script
 from fraisier.journal.sqlite import SqliteJournal
 from fraisier.journal.store import choose_store_url, default_store_url, open_journal, store_path
-from tests.journal.world import make, opened, raw, step, store
+from tests.journal.world import PLACE, make, opened, raw, step, store
 
 
 def mode(path):
@@ -109,6 +110,53 @@ async def test_an_older_store_is_migrated_when_it_is_opened_and_its_tables_are_f
         assert connection.execute("select value from meta where key = 'schema_version'").fetchone() == (
             str(VERSION),
         )
+
+
+OLD_LEASE = (
+    "insert into leases (fraise, environment, epoch, held, holder, deployment_id, acquired_us, expires_us)"
+    """ values ('api', 'production', 3, 1, '{"owner":"ann@desk","host":"desk","pid":7}', 'd-1', 100, 200)"""
+)
+
+
+async def to_second_version(path, *, expire=False):
+    """Make a store as the second schema had it: leases without signs of life and freezes. Return the head of its log."""
+    modern = path.with_name("modern.db")
+    holder = ev.Holder(owner="ann@desk", host="desk", pid=7)
+    async with store(modern) as journal:
+        for number in range(5):
+            await journal.append(step(number, target=f"web-{number}"))
+        await journal.append(
+            ev.LeaseAcquired(**PLACE, deployment_id="d-1", epoch=3, holder=holder, expires_at=200)
+        )
+        head = journal.head_hash
+    with raw(path) as connection:
+        for name in ("0001_journal.sql", "0002_tables.sql"):
+            connection.executescript(script(name))
+        connection.execute("attach ? as modern", (str(modern),))
+        for table in ("meta", "journal", "deployments", "deployment_targets", "deployment_steps"):
+            connection.execute(f"insert into {table} select * from modern.{table}")
+        connection.execute("update meta set value = '2' where key = 'schema_version'")
+        connection.execute(OLD_LEASE)
+        connection.execute("detach modern")
+        if expire:
+            connection.execute("update journal set body = null where seq = 1")
+    return head
+
+
+@pytest.mark.parametrize("expired", [False, True])
+async def test_a_store_without_freezes_is_migrated_and_keeps_its_leases(path, expired):
+    """Also one whose first bodies have expired: its tables cannot be made again, and are kept as they are."""
+    head = await to_second_version(path, expire=expired)
+    async with store(path) as journal:
+        assert journal.head_hash == head
+        lease = await journal.lease("api", "production")
+        assert (lease.epoch, lease.held, lease.holder.owner) == (3, True, "ann@desk")
+        assert (lease.frozen_by, lease.frozen_until_us, lease.broken_by) == ("", 0, "")
+        assert len((await journal.deployment("d-1")).targets) == 5
+        await journal.append(ev.LeaseFrozen(**PLACE, owner="ann@desk", message="why", until_at=9))
+        (frozen,) = await journal.leases()
+        assert (frozen.epoch, frozen.frozen_by, frozen.frozen_until_us) == (3, "ann@desk", 9)
+        assert await journal.check() == []
 
 
 async def test_an_older_store_is_not_migrated_by_a_read_only_journal(path):

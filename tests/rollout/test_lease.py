@@ -21,6 +21,7 @@ from fraisier.events import Holder
 from fraisier.events import types as ev
 from fraisier.rollout.processes import SystemProcesses
 from fraisier.rollout.result import DeploymentResult
+from fraisier.testing import run_virtual
 from fraisier.testing.provider import commit
 from tests.rollout.kit import Stage, environment, now_s, replace
 
@@ -28,7 +29,9 @@ ROOT = Path(__file__).parents[2]
 API = {"fraise": "api", "environment": "production"}
 V1 = commit("v1")
 HOUR_US = 3_600_000_000
-STRANGER = Holder(owner="eve@far", host="far", boot_id="b", pid=7, pid_start="9", version="1", pid_ns="pid:[1]")
+STRANGER = Holder(
+    owner="eve@far", host="far", boot_id="b", pid=7, pid_start="9", version="1", pid_ns="pid:[1]"
+)
 
 
 # who gets it
@@ -104,7 +107,9 @@ def test_the_wait_tells_at_once_who_holds_the_lease_and_since_when_and_so_does_t
     assert refused.at_us - waiting.at_us == pytest.approx(20_000_000, abs=1_000_000)
 
 
-def test_a_holder_that_was_silent_for_its_whole_lease_is_taken_over_although_the_clock_says_otherwise() -> None:
+def test_a_holder_that_was_silent_for_its_whole_lease_is_taken_over_although_the_clock_says_otherwise() -> (
+    None
+):
     """The expiry lies an hour ahead, because a clock was set back; a wait of the lease's own length is enough."""
     stage = Stage(environment(1))
 
@@ -131,9 +136,7 @@ def test_a_holder_that_gives_signs_of_life_is_never_taken_over_by_waiting() -> N
             while True:
                 await anyio.sleep(5)
                 far_us = o._world.clock.now_us() + HOUR_US
-                await o.bus.publish(
-                    ev.LeaseRenewed(**API, deployment_id="d-far", epoch=1, expires_at=far_us)
-                )
+                await o.bus.publish(ev.LeaseRenewed(**API, deployment_id="d-far", epoch=1, expires_at=far_us))
 
         async with anyio.create_task_group() as group:
             group.start_soon(live)
@@ -230,8 +233,8 @@ async def ends(o: Orchestrator, what: str) -> tuple[str, str]:
 def test_a_freeze_stops_what_would_change_something_and_says_who_and_why(what: str) -> None:
     stage = Stage(environment(2))
     stage.play(lambda o: o.deploy("api", "production", version="v1"))
-    stage.world.failing_builds = True
-    stage.play(lambda o: o.deploy("api", "production", version="v2", limit=["nothing"] * 0))
+    stage.world.fail("stage", target="t1", times=3)
+    stage.play(lambda o: o.deploy("api", "production", version="v2"))
 
     async def story(o: Orchestrator) -> tuple[str, str]:
         await o.freeze("api", "production", "the database\nmoves", for_s=3600)
@@ -241,3 +244,168 @@ def test_a_freeze_stops_what_would_change_something_and_says_who_and_why(what: s
     assert outcome == "locked"
     assert re.search(r"frozen by ada@here since \S+Z until \S+Z: the database moves", said)
     assert set(stage.world.serving().values()) == {V1}
+
+
+def test_a_freeze_ends_by_itself_and_a_wait_may_outlast_it() -> None:
+    stage = Stage(environment(1))
+
+    async def story(o: Orchestrator) -> tuple[str, float, str]:
+        await o.freeze("api", "production", "maintenance", for_s=60)
+        first = await o.deploy("api", "production", version="v1", lock_wait_s=30)
+        second = await o.deploy("api", "production", version="v1", lock_wait_s=60)
+        ended_s = await now_s()
+        left = await o.lock_status()
+        assert left == {"leases": [], "freezes": []}
+        return first.outcome, ended_s, second.outcome
+
+    first, ended_s, second = stage.play(story)
+    assert (first, second) == ("locked", "succeeded")
+    assert 60 <= ended_s < 90
+
+
+def test_a_freeze_lets_a_deployment_that_runs_finish_and_go_back_by_itself() -> None:
+    """Its way back is part of it; whoever freezes is told that it runs."""
+    stage = Stage(environment(2))
+    stage.play(lambda o: o.deploy("api", "production", version="v1"))
+    stage.world.delays_s["restart"] = 10.0
+    stage.world.unhealthy.add(commit("v2"))
+
+    async def story(o: Orchestrator) -> tuple[DeploymentResult, dict[str, Any]]:
+        results: list[DeploymentResult] = []
+
+        async def run() -> None:
+            results.append(await o.deploy("api", "production", version="v2"))
+
+        async with anyio.create_task_group() as group, o.subscribe("target.started") as started:
+            group.start_soon(run)
+            async for _ in started:
+                break
+            frozen = await o.freeze("api", "production", "stop it")
+        return results[0], frozen
+
+    result, frozen = stage.play(story)
+    assert result.outcome == "rolled_back"
+    assert frozen["running"]["deployment_id"] == result.deployment_id
+    assert set(stage.world.serving().values()) == {V1}
+
+
+def test_force_overrides_a_freeze_on_the_record_and_leaves_it_in_place() -> None:
+    stage = Stage(environment(1))
+
+    async def story(o: Orchestrator) -> tuple[list[str], list[Any]]:
+        await o.freeze("api", "production", "moving house")
+        outcomes = [
+            (await o.deploy("api", "production", version="v1", force=True)).outcome,
+            (await o.deploy("api", "production", version="v2")).outcome,
+        ]
+        return outcomes, (await o.lock_status("api", "production"))["freezes"]
+
+    outcomes, freezes = stage.play(story)
+    assert outcomes == ["succeeded", "locked"]
+    assert [(row["owner"], row["message"], row["until"]) for row in freezes] == [
+        ("ada@here", "moving house", None)
+    ]
+    (taken,) = [r.event for r in stage.records() if type(r.event) is ev.LeaseAcquired]
+    assert taken.overrode == "ada@here: moving house"
+
+
+def test_what_makes_a_begun_deployment_safe_is_not_stopped_by_a_freeze() -> None:
+    """A resume goes on; the next deployment is refused."""
+    stage = Stage(environment(2))
+    stage.world.delays_s["restart"] = 5.0
+
+    async def interrupted(o: Orchestrator) -> str:
+        async with anyio.create_task_group() as group, o.subscribe("target.started") as started:
+
+            async def stop() -> None:
+                async for _ in started:
+                    o.stop("Ctrl-C")
+                    return
+
+            group.start_soon(stop)
+            return (await o.deploy("api", "production", version="v1")).outcome
+
+    async def frozen(o: Orchestrator) -> list[str]:
+        await o.freeze("api", "production", "no")
+        resumed = await o.resume()
+        return [resumed.outcome, (await o.deploy("api", "production", version="v2")).outcome]
+
+    assert stage.play(interrupted) == "interrupted"
+    assert stage.play(frozen) == ["succeeded", "locked"]
+    assert set(stage.world.serving().values()) == {V1}
+
+
+def test_only_its_owner_renews_a_freeze_and_anybody_releases_it() -> None:
+    stage = Stage(environment(1))
+
+    async def story(o: Orchestrator) -> list[Any]:
+        await o.freeze("api", "production", "one", for_s=60)
+        renewed = await o.freeze("api", "production", "two")
+        return [renewed["message"], renewed["until"]]
+
+    assert stage.play(story) == ["two", None]
+
+    async def stranger() -> dict[str, Any]:
+        async with stage.orchestrator(user="bob") as o:
+            with pytest.raises(DeploymentLockError, match=r"frozen by ada@here .*: two"):
+                await o.freeze("api", "production", "mine")
+            for message in ("", "  ", "x" * 1001):
+                with pytest.raises(UsageError):
+                    await o.freeze("api", "production", message)
+            with pytest.raises(UsageError, match="did you mean"):
+                await o.freeze("apo", "production", "mine")
+            first = await o.thaw("api", "production")
+            assert [row["kind"] for row in first["released"]] == ["freeze"]
+            return await o.thaw("api", "production")
+
+    nothing = run_virtual(stranger)
+    assert nothing["released"] == []
+    assert nothing["running"] is None
+    (thawed,) = [r.event for r in stage.records() if type(r.event) is ev.LeaseThawed]
+    assert (thawed.owner, thawed.message, thawed.actor.user) == ("ada@here", "two", "bob")
+
+
+def test_a_lease_is_released_by_hand_only_when_its_holder_is_gone_or_by_force() -> None:
+    """The audit says who broke it, and the holder that lives finds it lost."""
+    stage = Stage(environment(1))
+    stage.world.delays_s["restart"] = 60.0
+
+    async def story(o: Orchestrator) -> str:
+        failures: list[LeaseLostError] = []
+
+        async def run() -> None:
+            try:
+                await o.deploy("api", "production", version="v1")
+            except LeaseLostError as error:
+                failures.append(error)
+
+        async with anyio.create_task_group() as group, o.subscribe("target.started") as started:
+            group.start_soon(run)
+            async for _ in started:
+                break
+            (row,) = (await o.lock_status())["leases"]
+            assert (row["state"], row["pid"], row["epoch"]) == ("alive", os.getpid(), 1)
+            assert 0 < row["expires_in_s"] <= 30
+            with pytest.raises(DeploymentLockError, match="is being deployed by ada@here") as refused:
+                await o.thaw("api", "production")
+            assert "--force" in refused.value.hint
+            await o.thaw("api", "production", force=True)
+        return failures[0].message
+
+    assert "was broken by ada@here" in stage.play(story)
+    (broken,) = [r.event for r in stage.records() if getattr(r.event, "broken_by", "")]
+    assert (broken.broken_by, broken.holder.pid) == ("ada@here", os.getpid())
+
+
+def test_an_expired_lease_of_a_stranger_is_released_without_force() -> None:
+    stage = Stage(environment(1))
+
+    async def story(o: Orchestrator) -> list[str]:
+        await give_to_stranger(o, expires_in_us=30_000_000)
+        assert [row["state"] for row in (await o.lock_status())["leases"]] == ["unknown"]
+        with pytest.raises(DeploymentLockError):
+            await o.thaw("api", "production")
+        await anyio.sleep(31)
+        return [row["owner"] for row in (await o.thaw("api", "production"))["released"]]
+
+    assert stage.play(story) == ["eve@far"]

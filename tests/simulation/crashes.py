@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,13 +25,15 @@ async def resume(o: Orchestrator) -> list[str]:
     return [(await o.resume(state.id)).outcome for state in await o.unfinished()]
 
 
-def supersede(scenario: Scenario) -> Story[list[str]]:
-    """The story of doing the same again over what the crash left."""
-
-    async def story(o: Orchestrator) -> list[str]:
-        return [(await scenario.act(o)).outcome]
-
-    return story
+async def deploy_again(o: Orchestrator, *, force: bool = False) -> list[str]:
+    """Deploy over what is unfinished instead, doing as the hint says where too many targets are down."""
+    result = await deploy("v2", force=force)(o)
+    if result.reason != "capacity":
+        return [result.outcome]
+    named = re.search(r"--limit (\S+),", result.hint or "")
+    assert named, result.hint
+    await o.deploy("api", "production", version="v2", limit=named[1].split(","))
+    return [(await deploy("v2")(o)).outcome]
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def measure(scenario: Scenario) -> tuple[int, int]:
     """Return how many handles and appends the scenario has when nobody dies."""
     rehearsal = rehearse(scenario)
     lived = rehearsal.fleet.live(scenario.act)
+    assert lived.value is not None
     assert lived.value.outcome in scenario.ends, lived.value
     return lived.handles, rehearsal.fleet.journal.appends
 
@@ -100,7 +104,7 @@ def crash(
         lived = fleet.live(scenario.act, crash=crashes[0], landing=landing)
         for again in crashes[1:]:
             lived = fleet.live(repair, crash=again, landing=landing) if lived.died else lived
-        outcomes: list[str] = fleet.live(repair).value if lived.died else []
+        outcomes = fleet.live(repair).value or [] if lived.died else []
         fleet.world.settle()
         faults += broken(Aftermath(scenario, fleet, tuple(outcomes), rehearsal.fewest))
         faults += _next_one_succeeds(fleet, force="needs_attention" in outcomes)

@@ -46,7 +46,7 @@ class Scenario:
     """A deployment `act` after those of `before`, in a world that `arrange` has spoilt.
 
     `ends` names the outcomes that it may come to, crash or not; `version` is what every target serves when it
-    `succeeded`."""
+    `succeeded`; `superseded`: a new deployment is sent after it instead of a resume."""
 
     name: str
     act: Story[DeploymentResult]
@@ -55,6 +55,7 @@ class Scenario:
     before: tuple[str, ...] = (V1,)
     arrange: Callable[[ScriptedWorld], None] = _nothing
     settings: Environment = field(default_factory=settings)
+    superseded: bool = False
 
     @property
     def previous(self) -> str:
@@ -85,5 +86,7 @@ FIRST_FAILS = Scenario(
 ASKED_BACK = Scenario(
     "a rollback that a person asked for", rollback, frozenset({"succeeded"}), version=V1, before=(V1, V2)
 )
+SUPERSEDED = Scenario("deployed again", deploy("v2"), frozenset({"succeeded", "unchanged"}), superseded=True)
+NEVER_RIGHT = Scenario("judged by a promise that cannot be kept", deploy("v2"), frozenset({"perfect"}))
 
 ALL = (HAPPY, ROLLED_BACK, TOLERATED, FIRST_FAILS, ASKED_BACK)

@@ -72,7 +72,7 @@ COMMANDS = {
         "changed target goes back to its last good release (`on_failure` in fraises.yaml says otherwise).\n\n"
         "Several fraises, separated by commas, are deployed side by side, each after those that it depends on.\n\n"
         "Ctrl-C once: the running step of each target is finished and recorded, then it stops. Twice: it stops now. "
-        "Either way `fraisier deploy` again looks at every target first and goes on from what is really there.",
+        "Either way, and after a crash too, `fraisier resume` goes on; `fraisier abort` puts everything back.",
         examples=[
             "fraisier deploy api production",
             "fraisier deploy api production --version v1.4.2 -y",

@@ -104,7 +104,8 @@ def restore(call: Call, *, file: str, force: bool, yes: bool) -> int:
         return exits.OK
 
     async def work() -> Path | None:
-        return await maintenance.restore(path, source, clock=SystemClock(), force=force)
+        clock = SystemClock()
+        return await maintenance.restore(path, source, clock=clock, ids=SystemIds(clock), force=force)
 
     replaced = _run(work)
     if call.json:

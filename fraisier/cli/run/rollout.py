@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
-import msgspec
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
 from fraisier.cli.run.opening import opened
 from fraisier.cli.run.plan import plan_document, plan_text
-from fraisier.cli.run.summary import summary
+from fraisier.cli.run.summary import print_results
 from fraisier.cli.run.watching import watched
 from fraisier.config.schema import Config
 from fraisier.orchestrator import Orchestrator
@@ -123,7 +122,7 @@ def _carry_out(
             agreed(plans)
     # Asking is done outside of an event loop: a thread that waits for a key cannot be cancelled.
     results = anyio.run(watched, call, config, work)
-    _print_results(call, results)
+    print_results(call, results)
     return exits.worst(exits.of_outcome(result.outcome) for result in results)
 
 
@@ -148,11 +147,3 @@ def _ask(call: Call, plans: Sequence[Plan]) -> bool:
     if not changes:
         return True  # it will find that there is nothing to do, and record that
     return call.confirm(f"change {changes} target{'s' if changes > 1 else ''}?")
-
-
-def _print_results(call: Call, results: Sequence[DeploymentResult]) -> None:
-    for result in results:
-        if call.json:
-            call.data(msgspec.json.encode(result.to_dict()).decode())
-        else:
-            call.say(summary(result, call.painter(call.stderr)))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
+import msgspec
+
+from fraisier.cli.context import Call
 from fraisier.cli.render import Painter, one_line, short, took
-from fraisier.rollout.result import DeploymentResult, TargetResult
+from fraisier.rollout.result import NOT_ENDED, DeploymentResult, TargetResult
 
 _TARGETS_TOLD = 10
 _FINE = frozenset({"updated", "unchanged", "untouched"})
@@ -58,11 +62,18 @@ def next_commands(result: DeploymentResult) -> list[str]:
     match result.outcome:
         case "succeeded" | "unchanged":
             return []
-        case "interrupted" | "aborted":
+        case "interrupted":
+            return [f"fraisier resume {result.deployment_id}   (or `fraisier abort`)", show]
+        case "paused":
             return [
-                f"fraisier deploy {place}   (it looks at every target first and goes on from there)",
+                f"fraisier resume {result.deployment_id}   (or `fraisier abort {result.deployment_id}`)",
                 show,
+                *_logs(result),
             ]
+        case "aborted":
+            return [show]
+        case outcome if outcome in NOT_ENDED:
+            return [f"fraisier events {result.deployment_id} --follow"]
         case "locked":
             return [result.hint or f"fraisier deploy {place} --lock-wait 10m"]
         case "unreachable" | "skipped":
@@ -70,11 +81,21 @@ def next_commands(result: DeploymentResult) -> list[str]:
         case "needs_attention":
             return [
                 f"fraisier status {place} --live",
-                result.hint or f"fraisier deploy {place} --force",
+                result.hint or f"fraisier resume {result.deployment_id}   (it looks again)",
                 show,
             ]
+    return [show, *_logs(result)]
+
+
+def _logs(result: DeploymentResult) -> list[str]:
     failed = [target.name for target in result.targets if target.error]
-    commands = [show]
-    if failed:
-        commands.append(f"fraisier logs {place} --target {failed[0]}")
-    return commands
+    return [f"fraisier logs {result.fraise} {result.environment} --target {failed[0]}"] if failed else []
+
+
+def print_results(call: Call, results: Iterable[DeploymentResult]) -> None:
+    """Print the end of each deployment: a JSON line, or the closing lines."""
+    for result in results:
+        if call.json:
+            call.data(msgspec.json.encode(result.to_dict()).decode())
+        else:
+            call.say(summary(result, call.painter(call.stderr)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import anyio
 from anyio.abc import TaskStatus
@@ -15,6 +16,7 @@ from fraisier.clock import SystemClock
 from fraisier.config.schema import Config
 from fraisier.errors import FraisierError
 from fraisier.events import Record
+from fraisier.events import types as ev
 from fraisier.ids import Ids, SystemIds
 from fraisier.orchestrator import Orchestrator
 from fraisier.rollout.result import DeploymentResult, result_of
@@ -29,30 +31,38 @@ Work = Callable[[Orchestrator], Awaitable[list[DeploymentResult]]]
 class NotedIds:
     """Makes identifiers and remembers those of our own deployments, to tell them from those of other processes."""
 
-    def __init__(self, inner: Ids) -> None:
-        self._inner = inner
+    def __init__(self, inner: Ids | None = None) -> None:
+        self._inner = inner or SystemIds(SystemClock())
         self.made: dict[str, None] = {}
 
     def deployment(self) -> str:
         """Return a new identifier and remember it."""
         made = self._inner.deployment()
-        self.made[made] = None
+        self.note(made)
         return made
+
+    def note(self, *known: str) -> None:
+        """Remember deployments that another process made, and that this one goes on with."""
+        self.made |= dict.fromkeys(one for one in known if one)
 
     def event(self) -> str:
         """Return a new identifier of an event."""
         return self._inner.event()
 
 
-async def watched(call: Call, config: Config, work: Work) -> list[DeploymentResult]:
+async def watched(
+    call: Call, config: Config, work: Work, *, ids: NotedIds | None = None, teller: Teller | None = None
+) -> list[DeploymentResult]:
     """Do the work while its events are told; return the results, those of interrupted deployments too.
 
-    The first signal asks for an orderly stop, the second cancels. Raises what the work raises.
+    `ids` knows the deployments whose events are told; `teller` takes the place of the one that fits the terminal. The
+    first signal asks for an orderly stop, the second cancels. Raises what the work raises.
     """
-    ids = NotedIds(SystemIds(SystemClock()))
-    async with opened(call, config, ids=ids) as orchestrator, make_teller(call) as teller:
-        watch = _Watch(orchestrator, teller, ids)
-        return await watch.run(work)
+    ids = ids or NotedIds()
+    async with AsyncExitStack() as stack:
+        orchestrator = await stack.enter_async_context(opened(call, config, ids=ids))
+        teller = teller or await stack.enter_async_context(make_teller(call))
+        return await _Watch(orchestrator, teller, ids).run(work)
 
 
 class _Watch:
@@ -93,7 +103,10 @@ class _Watch:
 
     async def _tell(self, records: AsyncIterator[Record]) -> None:
         async for record in records:
-            if record.event.deployment_id in self._ids.made:
+            event = record.event
+            if event.deployment_id in self._ids.made:
+                if isinstance(event, ev.RollbackStarted):
+                    self._ids.note(event.child_id)
                 await self._teller.tell(record)
             if record.seq:
                 self._position = record.seq
@@ -130,5 +143,5 @@ class _Watch:
     async def _from_journal(self) -> list[DeploymentResult]:
         journal = self._orchestrator.journal
         states = [found for made in self._ids.made if (found := await journal.deployment(made)) is not None]
-        linked = {state.child_id for state in states}
+        linked = {child for state in states for child in (state.child_id, *state.children.values())}
         return [result_of(state, journal.head_hash) for state in states if state.id not in linked]

@@ -86,6 +86,12 @@ def migrate(
     return before, VERSION
 
 
+def fence_id_of(connection: sqlite3.Connection) -> str:
+    """Return the name space of the tokens that targets compare: the log's id, or what a restore put in its place."""
+    row = connection.execute("select value from meta where key = 'fence_id'").fetchone()
+    return str(row[0]) if row else log_id_of(connection)
+
+
 def log_id_of(connection: sqlite3.Connection) -> str:
     """Return the log's id, or an empty string when the file has none."""
     row = connection.execute("select value from meta where key = 'log_id'").fetchone()

@@ -120,7 +120,7 @@ class Builder:
             await anyio.to_thread.run_sync(snapshot, tree, temporary)
 
     async def _unpack(self, job: BuildJob, tree: Path) -> None:
-        tree.mkdir(mode=0o700, parents=True)
+        await anyio.to_thread.run_sync(_make, tree)
         done = await run_child(["tar", "-xof", job.artifact.file, "-C", str(tree)], env=self._environ)
         if done.exit_code != 0:
             raise ProviderUnavailableError(f"cannot unpack {job.artifact.file}: {done.stderr.strip()}")
@@ -155,7 +155,14 @@ async def _demolish(transport: Transport, room: Path) -> None:
 
 
 def _remove(room: Path) -> None:
+    # Jobs go first: a tree that is half removed must not be gone on with.
+    shutil.rmtree(room / "jobs", ignore_errors=True)
     shutil.rmtree(room, ignore_errors=True)
+
+
+def _make(tree: Path) -> None:
+    tree.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tree.mkdir()
 
 
 def _directories(floor: Path) -> list[Path]:

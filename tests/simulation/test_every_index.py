@@ -1,0 +1,102 @@
+"""A deployment, and its rollback, cut off at every append and at every await: whatever was under way, `resume` ends it.
+
+Handles (stretches between two awaits) and appends are counted in one run without a crash; the same seed then dies at each
+of them in turn, so a number means the same place every time. A failure prints all that is needed to see it again.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from fraisier.simulation.crash import CrashPoint, every_crash_point
+from tests.simulation import scenarios
+from tests.simulation.crashes import LANDINGS, Failure, crash, deploy_again, measure
+from tests.simulation.scenarios import Scenario
+
+PARTS = 4
+SHOWN = 5
+SOME = 8
+"""Of the scenarios that say less, one handle out of so many (and every append)."""
+
+
+def points(scenario: Scenario, *, stride: int = 1, part: int = 0, parts: int = 1) -> list[CrashPoint]:
+    """The places at which a scenario is cut off; every `parts`-th of them, beginning with `part`."""
+    handles, appends = measure(scenario)
+    return list(every_crash_point(handles=handles, appends=appends, stride=stride))[part::parts]
+
+
+def told(failures: list[Failure], crashes: int) -> str:
+    """The failures in words, the first one with its trace."""
+    if not failures:
+        return ""
+    shown = "\n\n".join(map(str, failures[:SHOWN]))
+    return f"{len(failures)} of {crashes} crashes broke a promise\n\n{shown}\n\n{failures[0].trace}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize(
+    "scenario", [scenarios.HAPPY, scenarios.ROLLED_BACK], ids=lambda scenario: scenario.name
+)
+def test_a_crash_at_every_append_and_every_await_is_mended_by_resume(scenario: Scenario, part: int) -> None:
+    """After `resume` the outcome is true, nothing happened twice, and the next deployment succeeds."""
+    places = points(scenario, part=part, parts=PARTS)
+    found = [
+        crash(scenario, [place], LANDINGS[(number + part) % len(LANDINGS)])
+        for number, place in enumerate(places)
+    ]
+    failures = [failure for failure in found if failure]
+    assert not failures, told(failures, len(places))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "scenario",
+    [scenarios.TOLERATED, scenarios.FIRST_FAILS, scenarios.ASKED_BACK],
+    ids=lambda scenario: scenario.name,
+)
+def test_a_crash_of_other_deployments_is_mended_by_resume(scenario: Scenario) -> None:
+    """The same for a tolerated failure, a first deployment that fails, and a rollback that a person asked for."""
+    places = points(scenario, stride=SOME)
+    found = [
+        crash(scenario, [place], LANDINGS[number % len(LANDINGS)]) for number, place in enumerate(places)
+    ]
+    failures = [failure for failure in found if failure]
+    assert not failures, told(failures, len(places))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", scenarios.ALL, ids=lambda scenario: scenario.name)
+def test_a_crash_of_the_resume_itself_is_mended_by_the_next_one(scenario: Scenario) -> None:
+    """Two processes die, the second one while it mends what the first one left."""
+    firsts = points(scenario, stride=40)[::7]
+    seconds = [
+        CrashPoint("handle", 60),
+        CrashPoint("handle", 145),
+        CrashPoint("before append", 8),
+        CrashPoint("after append", 13),
+    ]
+    pairs = [[first, second] for first in firsts for second in seconds]
+    found = [crash(scenario, pair, LANDINGS[number % len(LANDINGS)]) for number, pair in enumerate(pairs)]
+    failures = [failure for failure in found if failure]
+    assert not failures, told(failures, len(pairs))
+
+
+@pytest.mark.slow
+def test_a_deployment_over_a_dead_one_finds_its_way_from_what_is_there() -> None:
+    """Who deploys again instead of resuming gets the new version everywhere."""
+    scenario = scenarios.SUPERSEDED
+    places = points(scenario, stride=SOME)
+    found = [
+        crash(scenario, [place], LANDINGS[number % len(LANDINGS)], repair=deploy_again)
+        for number, place in enumerate(places)
+    ]
+    failures = [failure for failure in found if failure]
+    assert not failures, told(failures, len(places))
+
+
+def test_the_same_crash_leaves_the_same_trace_every_time() -> None:
+    """A number means the same place in every run: what was found once can be looked at again."""
+    place = [CrashPoint("handle", 200)]
+    traces = {crash(scenarios.NEVER_RIGHT, place, "late").trace for _ in range(2)}  # type: ignore[union-attr]
+    assert len(traces) == 1
