@@ -32,6 +32,7 @@ from fraisier.journal.store import choose_store_url, default_state_dir, open_jou
 from fraisier.logging import LoggingSubscriber
 from fraisier.metrics import MetricsRecorder, MetricsSubscriber
 from fraisier.providers.base import Action, Provider, ProviderFactory, ProviderServices
+from fraisier.providers.hooks import HookRunner, HooksHere
 from fraisier.providers.registry import find_factory
 from fraisier.redaction import Redactor
 from fraisier.rollout import resume
@@ -61,7 +62,7 @@ class Orchestrator:
 
     `store` is a URL (`sqlite:///PATH`, `memory:`) or a journal of your own; empty means the configuration's, else the
     default place. Every other argument replaces one port: the clock, identifiers, randomness (for jitter), the process
-    table, the environment that secrets come from, providers by type, the metrics recorder. Nothing is shared between two
+    table, the environment that secrets come from, providers by type, the metrics recorder, what runs hooks here. Nothing is shared between two
     orchestrators of one process. Use it as an async context manager; leaving it drains the subscribers, with a deadline.
     """
 
@@ -79,6 +80,7 @@ class Orchestrator:
         actor: Actor | None = None,
         metrics: MetricsRecorder | None = None,
         redactor: Redactor | None = None,
+        hook_runner: HookRunner | None = None,
         drain_s: float = 5.0,
     ) -> None:
         self.config = config
@@ -138,6 +140,7 @@ class Orchestrator:
             subjects=self._subjects,
             helm=self._helm,
             make_provider=self._make_provider,
+            hook_runner=hook_runner or self._hooks_here(resolver),
         )
         self._steering = Steering(self._world, self._actor, self._run)
         self._locks = Locks(self._world.leases, config, self._actor)
@@ -446,9 +449,21 @@ class Orchestrator:
             )
         )
 
+    def _hooks_here(self, resolver: Resolver) -> HooksHere:
+        return HooksHere(
+            resolver=resolver,
+            environ=self._environ,
+            directory=str(self._state_dir() / "jobs"),
+            cwd=str(Path(self.config.path).resolve().parent if self.config.path else Path.cwd()),
+        )
+
+    def _state_dir(self) -> Path:
+        """What is ours lives beside the store; a store in memory shares the default place."""
+        return self._store_directory or default_state_dir(self._environ, os.getuid())
+
     def _cache_dir(self) -> Path:
-        """Mirrors and artifacts live beside the store; a store in memory shares the default place."""
-        return (self._store_directory or default_state_dir(self._environ, os.getuid())) / "cache"
+        """Mirrors and artifacts."""
+        return self._state_dir() / "cache"
 
     def _deploy_request(self, fraise: str, environment: str, options: Mapping[str, Any]) -> DeployRequest:
         return DeployRequest(fraise=fraise, environment=environment, actor=self._actor, **_tuples(options))

@@ -31,6 +31,7 @@ _IMPORTANT = (
     ev.TargetUnreachable,
     ev.TargetInDoubt,
     ev.RecoveryDecided,
+    ev.HookFailed,
     ev.RollbackStarted,
     ev.RollbackSucceeded,
     ev.RollbackFailed,

@@ -237,6 +237,12 @@ def _rollback_failed(e: ev.RollbackFailed) -> str:
     return f"ROLLBACK FAILED{_after(e.duration_s)} on {on}{_tail(_words(e.reason))}"
 
 
+def _hook_failed(e: ev.HookFailed) -> str:
+    word = "failed" if e.known else "ended in doubt"
+    what = {"abort": "", "rollback": "; going back"}.get(e.on_failure, "; only a warning")
+    return f"hook {_clean(e.name)} ({_words(e.phase)}) {word}{_after(e.duration_s)}{_try(e.attempt)}{_tail(e.message)}{what}"
+
+
 def _lease_acquired(e: ev.LeaseAcquired) -> str:
     over = f", taken over: {_clean(e.took_over)}" if e.took_over else ""
     freeze = f", OVERRIDING THE FREEZE of {_clean(e.overrode)}" if e.overrode else ""
@@ -323,6 +329,9 @@ _SAY: dict[type[ev.Event], Callable[[Any], str | None]] = {
     ev.RollbackStarted: _rollback_started,
     ev.RollbackSucceeded: lambda e: f"rollback done{_in(e.duration_s)}",
     ev.RollbackFailed: _rollback_failed,
+    ev.HookStarted: lambda e: f"hook {_clean(e.name)} ({_words(e.phase)}) ...",
+    ev.HookSucceeded: lambda e: f"hook {_clean(e.name)} ({_words(e.phase)}) done{_in(e.duration_s)}",
+    ev.HookFailed: _hook_failed,
     ev.LeaseAcquired: _lease_acquired,
     ev.LeaseWaiting: _lease_waiting,
     ev.LeaseRefused: _lease_refused,

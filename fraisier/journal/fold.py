@@ -367,9 +367,11 @@ def _hook_started(t: Tables, r: Record, e: ev.HookStarted) -> None:
 
 def _hook(t: Tables, e: ev.HookEvent) -> StepState:
     key = hook_key(e.phase, e.name)
-    if not e.target:
-        return t.deployment(e.deployment_id).hooks[key]
-    return t.step(e.deployment_id, e.target, key).steps[key]
+    if e.target:
+        hooks = t.step(e.deployment_id, e.target, key).steps
+    else:
+        hooks = t.deployment(e.deployment_id).hooks
+    return hooks.setdefault(key, StepState("", e.attempt, 0, 0))
 
 
 def _hook_succeeded(t: Tables, r: Record, e: ev.HookSucceeded) -> None:

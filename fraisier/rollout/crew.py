@@ -102,8 +102,10 @@ class Crew:
 
     @property
     def exceeded(self) -> bool:
-        """Whether more targets failed than may."""
-        return len(self.errors) > self.plan.max_failures
+        """Whether more targets failed than may, or one by a hook that wants everything back."""
+        hooks = self.steps.hooks
+        is_demanded = hooks is not None and hooks.demands_rollback
+        return bool(self.errors) and (is_demanded or len(self.errors) > self.plan.max_failures)
 
     @property
     def halted(self) -> bool:

@@ -151,6 +151,7 @@ class Deployer(Life):
         return plan
 
     async def _carry_out(self, plan: Plan, lease: Lease, provider: Provider) -> None:
+        hooks = self._make_hooks(plan, lease, provider, skip=self._request.skip_hooks)
         if not self._state.started_us:
             await self._say(
                 ev.DeploymentStarted(**self._about(), version=plan.version, targets=len(plan.changes))
@@ -191,6 +192,7 @@ class Deployer(Life):
             stop=self._stop,
             epoch=lease.epoch,
             log_id=self._world.journal.fence_id,
+            hooks=hooks,
         )
         if self._state.decision:
             verdict = Verdict("changed", self._state.decided_reason, self._state.decided_detail)
@@ -204,6 +206,8 @@ class Deployer(Life):
     # the end
 
     async def _conclude(self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity) -> None:
+        if verdict.kind not in ("done", "interrupted") and verdict.reason != "aborted":
+            await self._hook("on_failure", "needs_attention" if verdict.kind == "doubt" else "failed")
         match verdict.kind:
             case "done":
                 await self._say(ev.DeploymentSucceeded(**self._about(), duration_s=self._took_s()))
@@ -221,6 +225,19 @@ class Deployer(Life):
                 await self._needs_attention(verdict.reason, verdict.detail)
             case _:
                 await self._recover(plan, verdict, rollbacks, capacity)
+
+    async def _say_aborted(self, detail: str) -> None:
+        await self._hook("on_abort", "aborted")
+        await super()._say_aborted(detail)
+
+    async def _hook(self, point: str, outcome: str) -> None:
+        if self._hooks is not None:
+            await self._hooks.ending(point, outcome)
+
+    @property
+    def _is_wanted_back(self) -> bool:
+        """Whether a hook failed that wants everything back, whatever is configured for other failures."""
+        return self._hooks is not None and self._hooks.demands_rollback
 
     async def _end_partial(self, verdict: Verdict) -> None:
         """End as partial, unless a tolerated failure could not be brought back: that needs a person."""
@@ -272,7 +289,7 @@ class Deployer(Life):
                 code=verdict.reason.upper(),
                 error_type="DeploymentError",
                 message=verdict.detail,
-                on_failure=plan.settings.rollout.on_failure,
+                on_failure="rollback" if self._is_wanted_back else plan.settings.rollout.on_failure,
             ),
             timeout_s=_DECIDE_S,
         )
@@ -287,10 +304,14 @@ class Deployer(Life):
     ) -> bool:
         """Put every changed target back; where one is not, say that a person must look, and return False."""
         names = to_restore(self._state)
+        changed = bool(self._state.child_id or names)
         if not names or await rollbacks.undo(
             plan, self._state, names, capacity, reason=verdict.reason, whole=True
         ):
+            if changed:
+                await self._hook("on_rollback", "rolled_back")
             return True
+        await self._hook("on_rollback", "needs_attention")
         left = ", ".join(to_restore(self._state))
         await self._needs_attention(
             "rollback_failed", f"not back at their last good release: {left}; the cause was {verdict.detail}"

@@ -26,9 +26,10 @@ from fraisier.events.steering import SteeringRequest
 from fraisier.journal.fold import DeploymentState, Tables
 from fraisier.providers.base import Provider, TargetContext
 from fraisier.rollout.beside import beside
+from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.look import Look
-from fraisier.rollout.plan import Seen
+from fraisier.rollout.plan import Plan, Seen
 from fraisier.rollout.reopen import in_doubt_for_good, open_deployments
 from fraisier.rollout.result import DeploymentResult, result_of
 from fraisier.rollout.scribe import Scribe
@@ -39,6 +40,13 @@ from fraisier.rollout.world import World
 
 _LAST_WORDS_S = 15.0
 _REDUCED_TO_NAME = {"locked", "skipped"}
+_ENDS: dict[type[Event], str] = {
+    ev.DeploymentSucceeded: "succeeded",
+    ev.DeploymentFailed: "failed",
+    ev.DeploymentRolledBack: "rolled_back",
+    ev.DeploymentAborted: "aborted",
+}
+"""The ends of a deployment, with the outcome of those that have but one."""
 
 
 class Life(ABC):
@@ -70,6 +78,7 @@ class Life(ABC):
         self._lock_wait_s = lock_wait_s
         self.deployment_id = resumes.id if resumes is not None else world.ids.deployment()
         self._scribe = Scribe(world.bus, Tables())
+        self._hooks: Hooks | None = None
         self._started = 0.0
         if missing := world.resolver.missing(settings):
             raise ConfigurationError(
@@ -297,7 +306,29 @@ class Life(ABC):
             )
 
     async def _say(self, event: Event) -> None:
+        """Record an event; before the end of the deployment comes what its hooks always do."""
+        hooks = self._hooks
+        outcome = _ENDS.get(event.__class__) if event.deployment_id == self.deployment_id else None
+        if hooks is not None and outcome is not None:
+            await hooks.ending("always", getattr(event, "outcome", outcome))
         await self._scribe.say(event)
+        if hooks is not None and outcome is not None:
+            await hooks.forget()
+
+    def _make_hooks(self, plan: Plan, lease: Lease, provider: Provider, *, skip: bool = False) -> Hooks:
+        """Return the hooks that the plan froze; from now on some of them run at the end of the deployment."""
+        self._hooks = Hooks(
+            plan,
+            scribe=self._scribe,
+            provider=provider,
+            here=self._world.hook_runner,
+            redactor=self._world.redactor,
+            stop=self._stop,
+            epoch=lease.epoch,
+            log_id=self._world.journal.fence_id,
+            skip=skip,
+        )
+        return self._hooks
 
     # small things
 

@@ -10,6 +10,7 @@ from fraisier.errors import (
 )
 from fraisier.rollout.cleaning import Cleaner
 from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
+from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.plan import PREPARE_STEPS, PlanTarget
 from fraisier.rollout.verdict import Halt, Verdict
 
@@ -24,9 +25,22 @@ class Preparation:
 
     async def run(self) -> None:
         """Take the prepare steps everywhere, then the one migration. Raises Halt."""
+        hooks = self._crew.steps.hooks
+        if hooks is not None:
+            await hooks.gate("before_prepare", "prepare")
         await self._crew.side_by_side(self._plan.changes, self._one, "prepare")
         await self._barrier()
+        if hooks is not None:
+            await self._hooks_after(hooks)
         await self._migrate_once()
+
+    async def _hooks_after(self, hooks: Hooks) -> None:
+        try:
+            await hooks.gate("after_prepare", "prepare")
+        except Halt as halt:
+            if halt.verdict.kind == "prepare":
+                await self._cleaner.after_failed_preparation()
+            raise
 
     async def _one(self, target: PlanTarget) -> None:
         crew = self._crew
@@ -36,6 +50,9 @@ class Preparation:
                 if step in target.steps and not self._pointless():
                     await crew.steps.take(target, step)
         except ENDS_EVERYTHING:
+            raise
+        except InDoubtError as error:
+            await crew.say_in_doubt(target, step, error)
             raise
         except FraisierError as error:
             crew.errors[target.name] = error

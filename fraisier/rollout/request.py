@@ -24,6 +24,7 @@ class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     exclude: tuple[str, ...] = ()
     strategy: str = ""
     force: bool = False
+    skip_hooks: bool = False
     lock_wait_s: float = 0.0
     actor: Actor = Actor()
     retry_of: str = ""

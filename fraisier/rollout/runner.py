@@ -71,11 +71,16 @@ class Runner:
         return Verdict("done")
 
     async def _walk_plan(self) -> Verdict | None:
+        hooks = self.steps.hooks
         try:
+            if hooks is not None:
+                await hooks.gate("before_deploy", "prepare")
             await Preparation(self.crew, self._cleaner).run()
             await self._settle_failures()
             await self._all_waves()
             await self._confirm()
+            if hooks is not None and not self.crew.errors and not self.crew.skipped:
+                await hooks.gate("after_deploy", "changed", "succeeded")
         except Halt as halt:
             return halt.verdict
         return None
@@ -271,6 +276,8 @@ class Runner:
             await self._cut_off(target, state.step, step.attempt, f"{reason} of {limit_s:g} s passed")
             in_doubt = in_doubt or self.steps.is_in_doubt_for_good(target, state.step)
         away = ", ".join(sorted(self.capacity.away))
+        if self.steps.hooks is not None:
+            waiting += await self.steps.hooks.cut_off(f"{reason} of {limit_s:g} s passed")
         what = "; ".join(waiting[:5]) or (f"permits while {away} are away" if away else "the next wave")
         more = f" and {len(waiting) - 5} more" if len(waiting) > 5 else ""
         detail = f"{reason} of {limit_s:g} s passed while waiting for {what}{more}"

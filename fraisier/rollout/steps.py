@@ -22,6 +22,7 @@ from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, StepState
 from fraisier.providers.base import Provider, StepCall, TargetContext
 from fraisier.redaction import Redactor
+from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.plan import Plan, PlanTarget
 from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.stop import StopSignal
@@ -51,8 +52,10 @@ class StepRunner:
         stop: StopSignal,
         epoch: int,
         log_id: str = "",
+        hooks: Hooks | None = None,
     ) -> None:
         self.plan = plan
+        self.hooks = hooks
         self.scribe = scribe
         self.provider = provider
         self.redactor = redactor
@@ -72,7 +75,16 @@ class StepRunner:
         )
 
     async def take(self, target: PlanTarget, step: str, *, keep: tuple[str, ...] = ()) -> dict[str, Any]:
-        """Take a step, as often as recovery says, and return its evidence. Raises the last attempt's error."""
+        """Take a step with its hooks, as often as recovery says, and return its evidence. Raises the last attempt's error, or
+        HookError."""
+        if self.hooks is not None:
+            await self.hooks.around(f"before_{step}", target)
+        evidence = await self._take(target, step, keep)
+        if self.hooks is not None:
+            await self.hooks.around(f"after_{step}", target)
+        return evidence
+
+    async def _take(self, target: PlanTarget, step: str, keep: tuple[str, ...]) -> dict[str, Any]:
         earlier = self._earlier(target, step)
         if earlier is not None and earlier.status == "succeeded" and step not in ASK_AGAIN:
             return dict(earlier.evidence)

@@ -84,6 +84,7 @@ class Undo(Life):
             plan = decode_plan(self._state.plan)
             with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
                 seen = await self._look(provider, ())
+            self._make_hooks(plan, lease, provider)
             return await self._carry_out(plan, away_now(plan, self._state, seen), provider, rollbacks)
         if refusal := await self._settle_unfinished(force=self._request.force):
             await self._end_failed("needs_attention", "unfinished", refusal)
@@ -98,6 +99,7 @@ class Undo(Life):
         if self._stop.reason:
             await self._interrupted("interrupted", f"stopped: {self._stop.reason}")
             return self._result()
+        self._make_hooks(plan, lease, provider)
         return await self._carry_out(plan, down, provider, rollbacks)
 
     async def _carry_out(
@@ -113,6 +115,8 @@ class Undo(Life):
             capacity = Capacity(plan.max_unavailable, {*plan.down, *down})
             verdict, runner = await rollbacks.run_plan(plan, capacity)
             failed = [target.name for target in plan.changes if target.name not in runner.crew.updated]
+            if self._hooks is not None and any(target.begun for target in self._state.targets.values()):
+                await self._hooks.ending("on_rollback", "needs_attention" if failed else "succeeded")
             if failed and not any(target.begun for target in self._state.targets.values()):
                 detail = runner.crew.first_error() or verdict.detail
                 await self._end_failed("failed", "prepare_failed", detail)

@@ -15,6 +15,7 @@ from fraisier.ids import Ids
 from fraisier.journal.base import Journal
 from fraisier.journal.fold import DeploymentState, Placement, Release
 from fraisier.providers.base import Provider
+from fraisier.providers.hooks import HookRunner
 from fraisier.redaction import Redactor
 from fraisier.rollout.lease import Leases
 from fraisier.rollout.plan import Recorded
@@ -36,6 +37,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     subjects: Subjects
     helm: Helm
     make_provider: Callable[[Environment], Provider]
+    hook_runner: HookRunner
 
     async def recorded(self, fraise: str, environment: str) -> Recorded:
         """Return what the journal knows of the targets of a fraise in an environment."""

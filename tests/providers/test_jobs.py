@@ -381,8 +381,8 @@ async def test_a_build_outlives_its_orchestrator(repo: Path, build_on: str) -> N
 
 
 async def test_a_build_that_ended_alone_is_taken(repo: Path) -> None:
-    """What ended while nobody followed counts, with its output."""
-    settings = {"build": [steps_of(repo), "echo second"]}
+    """What ended while nobody followed counts, with its output; what it left in its group is gone all the same."""
+    settings = {"build": [f"sleep 1000 & {steps_of(repo)}", "echo second"]}
     first = Life(repo, "stage", settings)
     await first.killed_after(lambda: "begun" in first.lines)
     (repo / "go").touch()

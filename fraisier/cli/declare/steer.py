@@ -9,7 +9,10 @@ from fraisier.cli.params import argument, flag, lock_wait
 
 _RUN = "fraisier.cli.run.steer"
 
-_WHICH = "Without DEPLOYMENT it is the only one that has not ended; the beginning of an id is enough when no other one begins so."
+_WHICH = (
+    "Without DEPLOYMENT it is the only one that has not ended. The beginning of an id is enough when no other one "
+    "begins so."
+)
 
 
 def _deployment() -> click.Argument:
@@ -37,9 +40,9 @@ COMMANDS = {
     "abort": Leaf(
         "abort",
         run=f"{_RUN}:abort",
-        help="End a deployment, wherever it runs.\n\nNo further step begins; what was begun is put right as `on_failure` says: "
-        "with `rollback`, the default, every changed target goes back. When the process that ran the deployment is gone, that "
-        "is done here, before the command returns.\n\n"
+        help="End a deployment, wherever it runs.\n\nNo further step begins; what was begun is put right as `on_failure` "
+        "says: with `rollback`, the default, every changed target goes back. When the process that ran the deployment is "
+        "gone, that is done here, before the command returns.\n\n"
         f"{_WHICH} One that is aborted already is fine (exit 0); one that has ended, or is going back, is refused (exit 1).",
         examples=["fraisier abort", "fraisier abort 0192e4a7 --json"],
         params=[_deployment()],

@@ -35,11 +35,13 @@ def deploy(
     strategy: str,
     dry_run: bool,
     force: bool,
+    skip_hooks: bool,
     yes: bool,
     lock_wait: float,
 ) -> int:
     """Deploy one or several fraises."""
     options: dict[str, Any] = {"limit": limit, "exclude": exclude, "strategy": strategy, "force": force}
+    options["skip_hooks"] = skip_hooks
     versions = dict.fromkeys(fraises, version)
 
     async def preview(orchestrator: Orchestrator) -> list[Plan]:

@@ -61,7 +61,8 @@ async def watched(
     ids = ids or NotedIds()
     async with AsyncExitStack() as stack:
         orchestrator = await stack.enter_async_context(opened(call, config, ids=ids))
-        teller = teller or await stack.enter_async_context(make_teller(call))
+        if teller is None:
+            teller = await stack.enter_async_context(make_teller(call))
         return await _Watch(orchestrator, teller, ids).run(work)
 
 
