@@ -185,8 +185,9 @@ def _let_hooks_run_again(t: Tables, d: DeploymentState) -> None:
         hook.status = _AGAIN.get(hook.status, hook.status)
     for target in d.targets.values():
         for key, step in target.steps.items():
-            if ":" in key and step.status in _AGAIN:
-                step.status = _AGAIN[step.status]
+            saw_it = key.startswith("on_failure:")
+            if saw_it or (":" in key and step.status in _AGAIN):
+                step.status = "" if saw_it else _AGAIN[step.status]
                 t.dirty_steps.add((d.id, target.name, key))
 
 

@@ -43,7 +43,9 @@ async def run_at_target(call: StepCall, site: Site) -> dict[str, Any]:
     hook, place = _hook(call), site.place
     text, env = place.command(hook.command, _where(hook))
     cwd = place.release_path if hook.in_release else place.app
-    jobs = Jobs(Site(place, site.transport, None, site.token, site.log_id), f"{place.app}/{JOBS}", where=str(place))
+    jobs = Jobs(
+        Site(place, site.transport, None, site.token, site.log_id), f"{place.app}/{JOBS}", where=str(place)
+    )
     return await _run(jobs, call, Command(text, cwd, {**env, **_variables(hook)}), "")
 
 

@@ -309,7 +309,8 @@ class Deployer(Life):
             plan, self._state, names, capacity, reason=verdict.reason, whole=True
         ):
             if changed:
-                await self._hook("on_rollback", "rolled_back")
+                nothing = self._had_nothing_to_go_back_to(plan, [t.name for t in plan.changes])
+                await self._hook("on_rollback", "failed" if nothing else "rolled_back")
             return True
         await self._hook("on_rollback", "needs_attention")
         left = ", ".join(to_restore(self._state))

@@ -124,7 +124,9 @@ class Hooks:
                 due = Due(point, number, hook, None)
                 known = self._known(due)
                 if known is not None and known.status == "started":
-                    await self._say_failed(due, known.attempt, HookError(f"{due} was cut off: {why}"), known=False)
+                    await self._say_failed(
+                        due, known.attempt, HookError(f"{due} was cut off: {why}"), known=False
+                    )
                     found.append(str(due))
         return found
 
@@ -158,7 +160,9 @@ class Hooks:
 
     def _reached(self) -> Sequence[PlanTarget]:
         known = self._state.targets
-        return [t for t in self._plan.changes if t.name not in known or known[t.name].outcome != "unreachable"]
+        return [
+            t for t in self._plan.changes if t.name not in known or known[t.name].outcome != "unreachable"
+        ]
 
     # one hook
 
@@ -197,7 +201,9 @@ class Hooks:
         limit_s = due.hook.timeout_s
         with anyio.CancelScope(deadline=anyio.current_time() + limit_s) as scope:
             try:
-                await (self._here.run(call) if due.hook.on == "orchestrator" else self._provider.perform(call))
+                await (
+                    self._here.run(call) if due.hook.on == "orchestrator" else self._provider.perform(call)
+                )
                 return
             except FencedError as error:
                 # A newer holder is at work there: it decides how this goes on.

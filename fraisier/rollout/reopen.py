@@ -8,12 +8,15 @@ import msgspec
 
 from fraisier.config.schema import Config, Environment, Fraise, Target
 from fraisier.journal.base import Journal
-from fraisier.journal.fold import DeploymentState
+from fraisier.journal.fold import DeploymentState, TargetState
 from fraisier.journal.state import OPEN_STATES
 from fraisier.rollout.plan import Plan, Seen, decode_plan
 from fraisier.rollout.request import find_environment
 
 _MOST = 1000
+
+
+_TAKES_AWAY = frozenset({"drain", "switch", "restart"})
 
 
 def whereabouts(
@@ -58,13 +61,18 @@ def in_doubt_for_good(state: DeploymentState) -> list[str]:
 
 
 def away_now(plan: Plan, state: DeploymentState, seen: Mapping[str, Seen]) -> tuple[str, ...]:
-    """Return the targets that do not serve now and count as away: what served when the plan was made, or serves the new
-    release since."""
+    """Return the targets that count as away: what served when the plan was made, or the new release since, and does not
+    serve now, or is half-way."""
     missed = []
     current = {target.name: target.current_release for target in plan.targets}
     for name, look in seen.items():
         known = state.targets.get(name)
         once = bool(current.get(name, "-")) or (known is not None and known.outcome == "updated")
-        if once and not look.serves:
+        if once and (not look.serves or is_half_way(known)):
             missed.append(name)
     return tuple(missed)
+
+
+def is_half_way(target: TargetState | None) -> bool:
+    """Whether a target's change began and has no outcome: it may serve now, and be away the next moment."""
+    return target is not None and not target.outcome and bool(_TAKES_AWAY & target.steps.keys())

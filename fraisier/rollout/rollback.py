@@ -15,6 +15,7 @@ from fraisier.providers.base import Provider, TargetContext
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.look import Look
 from fraisier.rollout.plan import Plan, Seen, decode_plan, encode_plan, settings_digest
+from fraisier.rollout.reopen import is_half_way
 from fraisier.rollout.restore import WayBack, restore_plan
 from fraisier.rollout.runner import Runner
 from fraisier.rollout.scribe import Scribe
@@ -107,7 +108,7 @@ class Rollbacks:
             }
             plan = frozen or restore_plan(parent, state, names, deployment_id=child_id, ways=ways, seen=seen)
             for name, look_at in seen.items():
-                if not look_at.serves:
+                if not look_at.serves or is_half_way(child.targets.get(name)):
                     capacity.lost(name)  # what does not serve needs no permit to go back
             try:
                 done, failed = await self._run(plan, state, capacity)

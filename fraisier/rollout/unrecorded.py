@@ -30,7 +30,7 @@ def unrecorded(error: DatabaseError, states: Iterable[DeploymentState]) -> Datab
     how = f"; how these ended is not recorded: {told}{more}" if told else ""
     served = "" if touched else "; what the targets serve was not changed"
     what = f"deployment {first.id} of {first.fraise} in {first.environment} stopped there"
-    again = f"fraisier deploy {first.fraise} {first.environment}"
+    again = f"fraisier resume {first.rollback_of or first.id}"
     return type(error)(
         f"{error.message}; {what}{how}{served}",
         error.code,

@@ -330,22 +330,12 @@ _WITHOUT_HEIRS = (
 )
 
 
-def set_clock(web: Served, offset: str) -> None:
-    """Set the clock of what `deploy_with_own_clock` runs, from now on."""
-    (web.root / "clock").write_text(offset)
-
-
-def deploy_with_own_clock(web: Served, version: str) -> Running:
-    """A deployment by a process whose wall clock says what a file says. What it starts has the machine's clock."""
+def with_own_clock(web: Served, version: str, **setting: str) -> Running:
+    """A deployment by a process whose wall clock is off. What it starts has the machine's clock."""
     library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    env = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(web.root / "clock"),
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "NO_FAKE_STAT": "1",
-    }
+    env = {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
     python, _, _, *words = web.argv("deploy", "web", "production", "--json", "--version", version)
+    env |= {"FAKETIME_DISABLE_SHM": "1", **setting}
     return Running(web, python, "-c", _WITHOUT_HEIRS, *words, env=env)
 
 
@@ -355,6 +345,7 @@ def _went_back(running: Running) -> bool:
     return bool(times) and times[-1] < times[0]
 
 
+@pytest.mark.slow
 @needs_faketime
 def test_a_clock_set_back_between_deployments_changes_no_order(web: Served) -> None:
     """The newest releases have the oldest names; history, retention and rollback go by the order of what happened."""
@@ -362,8 +353,7 @@ def test_a_clock_set_back_between_deployments_changes_no_order(web: Served) -> N
     with configured(web, "        rollout:", "        keep_releases: 2\n        rollout:"):
         for offset in ("+0", "-2d", "-1d"):
             version = web.next_version()
-            set_clock(web, offset)
-            run = deploy_with_own_clock(web, version).end()
+            run = with_own_clock(web, version, FAKETIME=offset).end()
             assert (run.code, set(web.answers().values())) == (0, {version}), run.out[-2000:]
             seen = web.shown()["t1"]
             current.append(Path(seen.current).name)
@@ -378,14 +368,18 @@ def test_a_clock_set_back_between_deployments_changes_no_order(web: Served) -> N
     expect_sound(web)
 
 
+@pytest.mark.slow
 @needs_faketime
 def test_a_clock_set_back_in_the_middle_stretches_no_wait_and_keeps_no_lease(web: Served) -> None:
     version = web.next_version("build")
     with configured(web, "fraises:", "lease: {heartbeat: 0.2s}\nfraises:"):
-        set_clock(web, "+0")
-        running = deploy_with_own_clock(web, version)
+        offset = web.root / "clock"
+        offset.write_text("+0")
+        running = with_own_clock(
+            web, version, FAKETIME_TIMESTAMP_FILE=str(offset), FAKETIME_CACHE_DURATION="1"
+        )
         until(web.reached.exists, "the build")
-        set_clock(web, "-2d")
+        offset.write_text("-2d")
         until(lambda: _went_back(running), "a heartbeat at the new time")
         web.go.touch()
         run = running.end()

@@ -6,23 +6,51 @@ of them in turn, so a number means the same place every time. A failure prints a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import cycle
+
 import pytest
 
 from fraisier.simulation.crash import CrashPoint, every_crash_point
 from tests.simulation import scenarios
-from tests.simulation.crashes import LANDINGS, Failure, crash, deploy_again, measure
+from tests.simulation.crashes import LANDINGS, Failure, crash, deploy_again, measure, resume
 from tests.simulation.scenarios import Scenario
+from tests.simulation.stage import Story
 
 PARTS = 4
 SHOWN = 5
 SOME = 8
 """Of the scenarios that say less, one handle out of so many (and every append)."""
+SECONDS = (
+    CrashPoint("handle", 60),
+    CrashPoint("before append", 5),
+    CrashPoint("handle", 110),
+    CrashPoint("after append", 9),
+    CrashPoint("handle", 180),
+    CrashPoint("after append", 17),
+    CrashPoint("handle", 240),
+)
+"""Where a resume dies in its turn, if it comes so far."""
 
 
 def points(scenario: Scenario, *, stride: int = 1, part: int = 0, parts: int = 1) -> list[CrashPoint]:
-    """The places at which a scenario is cut off; every `parts`-th of them, beginning with `part`."""
+    """The places at which a scenario is cut off; every `parts`-th of them, beginning with `part`. With a stride, one handle
+    out of so many, and each append only after its commit: before the next one is almost the same."""
     handles, appends = measure(scenario)
-    return list(every_crash_point(handles=handles, appends=appends, stride=stride))[part::parts]
+    every = every_crash_point(handles=handles, appends=appends, stride=stride)
+    return [place for place in every if stride == 1 or place.kind != "before append"][part::parts]
+
+
+def judge(
+    scenario: Scenario, deaths: Sequence[Sequence[CrashPoint]], *, repair: Story[list[str]] = resume
+) -> None:
+    """Fail with what is broken after these deaths; what they had under way lands in each of the ways in turn."""
+    found = [
+        crash(scenario, places, LANDINGS[number % len(LANDINGS)], repair=repair)
+        for number, places in enumerate(deaths)
+    ]
+    failures = [failure for failure in found if failure]
+    assert not failures, told(failures, len(deaths))
 
 
 def told(failures: list[Failure], crashes: int) -> str:
@@ -40,13 +68,7 @@ def told(failures: list[Failure], crashes: int) -> str:
 )
 def test_a_crash_at_every_append_and_every_await_is_mended_by_resume(scenario: Scenario, part: int) -> None:
     """After `resume` the outcome is true, nothing happened twice, and the next deployment succeeds."""
-    places = points(scenario, part=part, parts=PARTS)
-    found = [
-        crash(scenario, [place], LANDINGS[(number + part) % len(LANDINGS)])
-        for number, place in enumerate(places)
-    ]
-    failures = [failure for failure in found if failure]
-    assert not failures, told(failures, len(places))
+    judge(scenario, [[place] for place in points(scenario, part=part, parts=PARTS)])
 
 
 @pytest.mark.slow
@@ -57,42 +79,22 @@ def test_a_crash_at_every_append_and_every_await_is_mended_by_resume(scenario: S
 )
 def test_a_crash_of_other_deployments_is_mended_by_resume(scenario: Scenario) -> None:
     """The same for a tolerated failure, a first deployment that fails, and a rollback that a person asked for."""
-    places = points(scenario, stride=SOME)
-    found = [
-        crash(scenario, [place], LANDINGS[number % len(LANDINGS)]) for number, place in enumerate(places)
-    ]
-    failures = [failure for failure in found if failure]
-    assert not failures, told(failures, len(places))
+    judge(scenario, [[place] for place in points(scenario, stride=SOME)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", scenarios.ALL, ids=lambda scenario: scenario.name)
 def test_a_crash_of_the_resume_itself_is_mended_by_the_next_one(scenario: Scenario) -> None:
     """Two processes die, the second one while it mends what the first one left."""
-    firsts = points(scenario, stride=40)[::7]
-    seconds = [
-        CrashPoint("handle", 60),
-        CrashPoint("handle", 145),
-        CrashPoint("before append", 8),
-        CrashPoint("after append", 13),
-    ]
-    pairs = [[first, second] for first in firsts for second in seconds]
-    found = [crash(scenario, pair, LANDINGS[number % len(LANDINGS)]) for number, pair in enumerate(pairs)]
-    failures = [failure for failure in found if failure]
-    assert not failures, told(failures, len(pairs))
+    firsts = points(scenario, stride=SOME)[::3]
+    judge(scenario, list(zip(firsts, cycle(SECONDS), strict=False)))
 
 
 @pytest.mark.slow
 def test_a_deployment_over_a_dead_one_finds_its_way_from_what_is_there() -> None:
     """Who deploys again instead of resuming gets the new version everywhere."""
     scenario = scenarios.SUPERSEDED
-    places = points(scenario, stride=SOME)
-    found = [
-        crash(scenario, [place], LANDINGS[number % len(LANDINGS)], repair=deploy_again)
-        for number, place in enumerate(places)
-    ]
-    failures = [failure for failure in found if failure]
-    assert not failures, told(failures, len(places))
+    judge(scenario, [[place] for place in points(scenario, stride=SOME)], repair=deploy_again)
 
 
 def test_the_same_crash_leaves_the_same_trace_every_time() -> None:

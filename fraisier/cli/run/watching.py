@@ -125,7 +125,9 @@ class _Watch:
 
     async def _heed(self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
         seen = 0
-        with scope, anyio.open_signal_receiver(*_SIGNALS) as signals:
+        # `nohup` has said already what a hang-up means.
+        heeded = [one for one in _SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+        with scope, anyio.open_signal_receiver(*heeded) as signals:
             task_status.started()
             async for number in signals:
                 seen += 1
