@@ -4,6 +4,9 @@ import importlib
 import sys
 
 from fraisier._version import __version__
+from fraisier.cli.ending import heed_as_ctrl_c
+
+_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -12,7 +15,12 @@ def main() -> None:
     if arguments == ["--version"]:
         sys.stdout.write(f"fraisier {__version__}\n")
         sys.exit(0)
-    sys.exit(importlib.import_module("fraisier.cli.main").run(arguments))
+    heed_as_ctrl_c()
+    try:
+        code = importlib.import_module("fraisier.cli.main").run(arguments)
+    except KeyboardInterrupt:  # while the program was still being loaded
+        code = _INTERRUPTED
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -62,8 +62,9 @@ class Orchestrator:
 
     `store` is a URL (`sqlite:///PATH`, `memory:`) or a journal of your own; empty means the configuration's, else the
     default place. Every other argument replaces one port: the clock, identifiers, randomness (for jitter), the process
-    table, the environment that secrets come from, providers by type, the metrics recorder, what runs hooks here. Nothing is shared between two
-    orchestrators of one process. Use it as an async context manager; leaving it drains the subscribers, with a deadline.
+    table, the environment that secrets come from, providers by type, the metrics recorder, what runs hooks here. Nothing
+    is shared between two orchestrators of one process. Use it as an async context manager; leaving it drains the
+    subscribers, with a deadline.
     """
 
     def __init__(

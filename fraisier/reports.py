@@ -93,6 +93,17 @@ def show(state: DeploymentState) -> dict[str, Any]:
         "decision": state.decision or None,
         "child_id": state.child_id or None,
         "waves": {str(number): status for number, status in state.waves.items()},
+        "hooks": [
+            {
+                "phase": key.partition(":")[0],
+                "name": key.partition(":")[2],
+                "status": hook.status,
+                "attempt": hook.attempt,
+                "duration_s": hook.duration_s,
+                "error": hook.error or None,
+            }
+            for key, hook in state.hooks.items()
+        ],
         "targets": targets,
     }
 

@@ -178,15 +178,15 @@ def _started(row: Row, event: ev.TargetStarted, now_s: float) -> None:
     row.outcome, row.probes = "", ""
 
 
-def _step_started(row: Row, event: ev.StepStarted, now_s: float) -> None:
+def _step_started(row: Row, event: ev.StepEvent, now_s: float) -> None:
     row.step, row.attempt, row.since_s = event.step, event.attempt, now_s
 
 
-def _step_ended(row: Row, event: ev.StepSucceeded, now_s: float) -> None:
+def _step_ended(row: Row, event: ev.StepEvent, now_s: float) -> None:
     row.step = ""
 
 
-def _step_failed(row: Row, event: ev.StepFailed, now_s: float) -> None:
+def _step_failed(row: Row, event: ev.StepFailed | ev.HookFailed, now_s: float) -> None:
     row.step, row.line = "", event.message
 
 
@@ -224,6 +224,9 @@ _ROW: dict[type[ev.Event], Callable[[Row, Any, float], None]] = {
     ev.StepSucceeded: _step_ended,
     ev.StepFailed: _step_failed,
     ev.StepOutput: _output,
+    ev.HookStarted: _step_started,
+    ev.HookSucceeded: _step_ended,
+    ev.HookFailed: _step_failed,
     ev.HealthSampled: _sampled,
     ev.HealthPassed: _verdict("healthy"),
     ev.HealthFailed: _verdict("unhealthy"),

@@ -28,7 +28,7 @@ def format_line(record: Record, *, with_date: bool = False) -> str | None:
     """
     event = record.event
     if isinstance(event, ev.StepOutput):
-        return f"{event.target} | {_CONTROL.sub('', event.line)}"
+        return f"{event.target or event.step} | {_CONTROL.sub('', event.line)}"
     say = _SAY.get(event.__class__)
     told = say(event) if say is not None else None
     if told is None:

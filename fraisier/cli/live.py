@@ -73,6 +73,10 @@ class LiveTeller:
         """Take in an event; the next redraw shows it."""
         self._board.apply(record, anyio.current_time())
 
+    def recall(self, record: Record) -> None:
+        """Take in an event of the past: where a resumed deployment stood."""
+        self._board.apply(record, anyio.current_time())
+
     def say(self, text: str) -> None:
         """Show a sentence at the foot of the screen."""
         self._board.footer = text

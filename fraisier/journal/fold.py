@@ -19,6 +19,7 @@ from fraisier.journal.state import (
     StepState,
     TargetState,
     hook_key,
+    is_hook,
     outline,
     snapshot,
 )
@@ -186,7 +187,7 @@ def _let_hooks_run_again(t: Tables, d: DeploymentState) -> None:
     for target in d.targets.values():
         for key, step in target.steps.items():
             saw_it = key.startswith("on_failure:")
-            if saw_it or (":" in key and step.status in _AGAIN):
+            if saw_it or (is_hook(key) and step.status in _AGAIN):
                 step.status = "" if saw_it else _AGAIN[step.status]
                 t.dirty_steps.add((d.id, target.name, key))
 

@@ -34,6 +34,11 @@ def hook_key(phase: str, name: str) -> str:
     return f"{phase}:{name}"
 
 
+def is_hook(step: str) -> bool:
+    """Whether a key among the steps of a target is a hook's."""
+    return ":" in step
+
+
 class TargetState(msgspec.Struct):
     """A target within one deployment. `action` is update, unchanged, remove or skip; `undone` by a later rollback."""
 

@@ -34,7 +34,7 @@ class HookRunner(Protocol):
         ...
 
     async def forget(self, deployment_id: str) -> None:
-        """Remove what is known of a deployment's hooks, once it has ended."""
+        """End what still runs of a deployment's hooks, and remove what is known of them: it is over."""
         ...
 
 
@@ -72,13 +72,18 @@ class HooksHere:
                 await transport.aclose()
 
     async def forget(self, deployment_id: str) -> None:
-        """Remove the receipts of a deployment."""
+        """End what still runs, and remove the receipts."""
+        if not await anyio.Path(self._directory).is_dir():
+            return
         transport = LocalTransport(self._environ)
         try:
             with anyio.move_on_after(_FORGET_S):
                 jobs = self._jobs(transport)
                 receipts = [one for one in await jobs.survey() if one.name.deployment_id == deployment_id]
-                await jobs.forget([one for one in receipts if one.state in ("ended", "void", "lost")])
+                for one in receipts:
+                    if one.state not in ("ended", "void"):
+                        await jobs.end(one.name)
+                await jobs.forget(receipts)
         finally:
             with anyio.CancelScope(shield=True):
                 await transport.aclose()

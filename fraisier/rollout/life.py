@@ -30,7 +30,7 @@ from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.look import Look
 from fraisier.rollout.plan import Plan, Seen
-from fraisier.rollout.reopen import in_doubt_for_good, open_deployments
+from fraisier.rollout.reopen import has_begun_hooks, hooks_in_doubt, in_doubt_for_good, open_deployments
 from fraisier.rollout.result import DeploymentResult, result_of
 from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.steering import REQUESTS
@@ -154,7 +154,7 @@ class Life(ABC):
 
     async def _last_words(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_LAST_WORDS_S):
-            if self._state.outcome:
+            if self._has_ended:
                 return
             for target in self._state.targets.values():
                 step = target.steps.get(target.step)
@@ -237,7 +237,14 @@ class Life(ABC):
                     by=self.deployment_id,
                 )
             )
+            await self._end_hooks(old)
         return ""
+
+    async def _end_hooks(self, old: DeploymentState) -> None:
+        """Nobody will ask for what hooks of a deployment that was replaced come to."""
+        full = await self._world.journal.deployment(old.id)
+        if full is not None and has_begun_hooks(full):
+            await self._world.hook_runner.forget(old.id)
 
     async def _must_be_looked_at(self, old: DeploymentState) -> str:
         """Return why a person must look at an unfinished deployment before another one may begin, or nothing."""
@@ -247,6 +254,11 @@ class Life(ABC):
         if full is not None and (names := in_doubt_for_good(full)):
             return (
                 f"deployment {old.id} was cut off in its migration on {', '.join(names)}, which may have happened; "
+                f"`fraisier resume {old.id}` looks"
+            )
+        if full is not None and (names := hooks_in_doubt(full)):
+            return (
+                f"deployment {old.id} was cut off in {', '.join(names)}, which may still run or have had its effect; "
                 f"`fraisier resume {old.id}` looks"
             )
         return ""
@@ -298,7 +310,7 @@ class Life(ABC):
         )
 
     async def _interrupted(self, reason: str, detail: str) -> None:
-        if not self._state.outcome:
+        if not self._has_ended:
             await self._say(
                 ev.DeploymentInterrupted(
                     **self._about(), reason=reason, detail=detail, duration_s=self._took_s()
@@ -335,6 +347,12 @@ class Life(ABC):
     @property
     def _state(self) -> DeploymentState:
         return self._scribe.deployment(self.deployment_id)
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether its end is written, or its hold. A pause that a person asked for is neither: it ends with the process."""
+        by_hand = self._state.state == "paused" and self._state.reason == "requested"
+        return bool(self._state.outcome) and not by_hand
 
     def _contexts(self) -> list[TargetContext]:
         """Every target of the environment: capacity is counted over all of them, not only over the chosen ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fraisier.errors import (
     FraisierError,
+    HookError,
     InDoubtError,
     InterruptedError,
     ProviderConnectionError,
@@ -12,7 +13,7 @@ from fraisier.rollout.cleaning import Cleaner
 from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
 from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.plan import PREPARE_STEPS, PlanTarget
-from fraisier.rollout.verdict import Halt, Verdict
+from fraisier.rollout.verdict import Halt, Verdict, reason_of
 
 
 class Preparation:
@@ -73,6 +74,9 @@ class Preparation:
             return
         if crew.steps.state.waves:
             return  # an earlier process passed the barrier; what failed since then is for the waves to settle
+        if self._has_migrated():
+            reason = reason_of(next(iter(crew.errors.values())))
+            raise Halt(Verdict("changed", reason, crew.first_error()))
         unreached = crew.unreached()
         only_unreached = len(unreached) == len(crew.errors)
         may_skip = self._plan.settings.rollout.on_unreachable == "skip" and len(unreached) < len(
@@ -87,7 +91,8 @@ class Preparation:
         await self._cleaner.after_failed_preparation()
         if only_unreached:
             raise Halt(Verdict("unreachable", "unreachable", crew.first_error()))
-        raise Halt(Verdict("prepare", "prepare_failed", crew.first_error()))
+        reason = _reason(next(iter(crew.errors.values())), "prepare_failed")
+        raise Halt(Verdict("prepare", reason, crew.first_error()))
 
     async def _migrate_once(self) -> None:
         """Run a migration of the kind `on: first` on its target, before the first target of all is changed."""
@@ -111,10 +116,27 @@ class Preparation:
         except ENDS_EVERYTHING:
             raise
         except FraisierError as error:
+            reason = _reason(error, "migrate_failed")
+            if self._has_migrated():
+                crew.errors[target.name] = error
+                await crew.say_failed(target, "migrate", error)
+                raise Halt(Verdict("changed", reason, crew.first_error())) from error
             await self._give_up(target, error)
-            raise Halt(Verdict("prepare", "migrate_failed", crew.first_error())) from error
+            raise Halt(Verdict("prepare", reason, crew.first_error())) from error
+
+    def _has_migrated(self) -> bool:
+        """Whether the migration was done, so that a failure of a hook after it leaves something to take back."""
+        targets = self._crew.steps.state.targets.values()
+        return any(
+            (step := t.steps.get("migrate")) is not None and step.status == "succeeded" for t in targets
+        )
 
     async def _give_up(self, target: PlanTarget, error: FraisierError) -> None:
         self._crew.errors[target.name] = error
         await self._crew.say_failed(target, "migrate", error)
         await self._cleaner.after_failed_preparation()
+
+
+def _reason(error: FraisierError, otherwise: str) -> str:
+    """Return the word for a failed preparation; a hook's failure has its own."""
+    return reason_of(error) if error.code == HookError.default_code else otherwise

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import msgspec
 
+from fraisier.config.hooks import hooks_at
 from fraisier.config.schema import Config, Environment, Fraise, Target
 from fraisier.journal.base import Journal
 from fraisier.journal.fold import DeploymentState, TargetState
-from fraisier.journal.state import OPEN_STATES
+from fraisier.journal.state import OPEN_STATES, hook_key, is_hook
 from fraisier.rollout.plan import Plan, Seen, decode_plan
 from fraisier.rollout.request import find_environment
 
@@ -58,6 +59,29 @@ def in_doubt_for_good(state: DeploymentState) -> list[str]:
         for name, target in state.targets.items()
         if (step := target.steps.get("migrate")) is not None and step.status in ("started", "unknown")
     ]
+
+
+def hooks_in_doubt(state: DeploymentState) -> list[str]:
+    """Return the hooks whose end nobody knows, that decide about their deployment, and that must not run twice."""
+    if not state.plan:
+        return []
+    configured = decode_plan(state.plan).settings.hooks
+    found = []
+    for point in configured.__struct_fields__:
+        for hook in hooks_at(configured, point):
+            key = hook_key(point, hook.name)
+            known = [state.hooks.get(key), *(target.steps.get(key) for target in state.targets.values())]
+            begun = any(step is not None and step.status == "started" for step in known)
+            if begun and hook.resume == "manual" and hook.on_failure != "warn":
+                found.append(f"{hook.name} ({point})")
+    return found
+
+
+def has_begun_hooks(state: DeploymentState) -> bool:
+    """Whether any hook of a deployment was begun."""
+    return bool(state.hooks) or any(
+        is_hook(step) for target in state.targets.values() for step in target.steps
+    )
 
 
 def away_now(plan: Plan, state: DeploymentState, seen: Mapping[str, Seen]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Hooks of the orchestrator in memory: they take no time unless told to, and break on command."""
+"""The orchestrator's own hooks in memory: they run nothing, take no time unless told to, and break on command."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import anyio.lowlevel
 from fraisier.errors import HookError, InDoubtError
 from fraisier.providers.base import StepCall
 
+Told = tuple[str, str, str, str]
+"""Phase, name, target (empty: the deployment as a whole) and outcome so far."""
+
 
 class ScriptedHooks:
-    """Implements `HookRunner`. `calls` lists (phase, name, target, outcome) in the order in which hooks began, `done` those
-    that came to their end.
+    """A `HookRunner` without processes. `calls` lists hooks in the order in which they began, `done` those that came to their
+    end, `forgotten` the deployments that were over.
 
     `exit_codes` are by name; one in `hanging` never ends, `delays_s` slows one down, `prints` are lines that one prints.
     Receipts are kept as a machine would: what began and has no exit code is in doubt for whoever asks again.
     """
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, str, str, str]] = []
-        self.done: list[tuple[str, str, str, str]] = []
+        self.calls: list[Told] = []
+        self.done: list[Told] = []
         self.forgotten: list[str] = []
         self.exit_codes: dict[str, int] = {}
         self.hanging: set[str] = set()
@@ -33,13 +36,13 @@ class ScriptedHooks:
         """Run a hook, or take the receipt of an earlier attempt."""
         assert call.hook is not None
         hook, target = call.hook, call.context.target.name
+        await anyio.lowlevel.checkpoint()
         key = (call.deployment_id, hook.phase, hook.number, target)
-        earlier = [
-            self._receipts[(*key, n)] for n in range(call.attempt - 1, 0, -1) if (*key, n) in self._receipts
-        ]
+        attempts = [(*key, number) for number in range(call.attempt - 1, 0, -1)]
+        earlier = [self._receipts[attempt] for attempt in attempts if attempt in self._receipts]
         if call.resumes and earlier:
             if earlier[0] is not None:
-                return self._ended(call, earlier[0])
+                return _ended(call, earlier[0])
             if not hook.may_repeat:
                 raise InDoubtError(f"the hook {hook.name} was begun, and has ended without an exit code")
         told = (hook.phase, hook.name, target, hook.outcome)
@@ -48,19 +51,25 @@ class ScriptedHooks:
         for line in self.prints.get(hook.name, ()):
             if call.on_output is not None:
                 call.on_output("stdout", line)
-        await anyio.lowlevel.checkpoint()
         if hook.name in self.hanging:
             await anyio.sleep_forever()
         await anyio.sleep(self.delays_s.get(hook.name, 0.0))
         code = self._receipts[(*key, call.attempt)] = self.exit_codes.get(hook.name, 0)
         self.done.append(told)
-        return self._ended(call, code)
+        await anyio.lowlevel.checkpoint()
+        return _ended(call, code)
+
+    def land(self, exit_code: int = 0) -> None:
+        """Let every hook that is under way end: what began goes on when whoever began it is gone."""
+        for key, code in self._receipts.items():
+            self._receipts[key] = exit_code if code is None else code
 
     async def forget(self, deployment_id: str) -> None:
-        """Note that a deployment has ended."""
+        """Note that a deployment is over."""
         self.forgotten.append(deployment_id)
 
-    def _ended(self, call: StepCall, code: int) -> dict[str, Any]:
-        if code:
-            raise HookError(f"{call.step} failed, exit code {code}", context={"exit_code": code})
-        return {"exit_code": code}
+
+def _ended(call: StepCall, code: int) -> dict[str, Any]:
+    if code:
+        raise HookError(f"{call.step} failed, exit code {code}", context={"exit_code": code})
+    return {"exit_code": code}

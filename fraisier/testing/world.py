@@ -46,9 +46,9 @@ class Flight:
     begun: bool = False
 
 
-Landing = Literal["lost", "at once", "late"]
-"""What becomes of commands under way when their sender dies: they never happen (what has begun never ends), they happen at
-once, or just before the next command of another process acts on the target."""
+Landing = Literal["lost", "at once", "late", "too late"]
+"""What becomes of commands under way when their sender dies: they never happen (what has begun never ends); they happen at
+once; just before the next command of another process acts on the target; or they arrive just after it, and are refused."""
 
 
 class ScriptedTargets:
@@ -81,6 +81,7 @@ class ScriptedTargets:
         self._tokens: dict[tuple[str, str], tuple[int, int]] = {}
         self._flights: list[Flight] = []
         self._late: list[Flight] = []
+        self._too_late: list[Flight] = []
 
     def fail(
         self,
@@ -135,23 +136,28 @@ class ScriptedTargets:
         if flight in self._flights:
             self._flights.remove(flight)
 
-    def crash(self, landing: Landing) -> None:
-        """Let the process die that uses this world: its providers reach nothing any more."""
+    def crash(self, landing: Landing) -> list[str]:
+        """Let the process die that uses this world: its providers reach nothing any more. Return the steps under way."""
         self.life += 1
         orphans, self._flights = self._flights, []
         if landing == "at once":
             self._land(orphans)
         elif landing == "late":
             self._late += orphans
+        elif landing == "too late":
+            self._too_late += [flight for flight in orphans if not flight.begun]
+        return [flight.call.step for flight in orphans]
 
     def settle(self) -> None:
         """Let happen now what was left under way."""
-        self._land(self._take_late())
+        for late in (self._late, self._too_late):
+            self._land(late)
+            late.clear()
 
-    def _take_late(self, name: str = "") -> list[Flight]:
-        chosen = [flight for flight in self._late if name in ("", flight.call.context.target.name)]
-        self._late = [flight for flight in self._late if flight not in chosen]
-        return chosen
+    def _land_at(self, name: str, late: list[Flight]) -> None:
+        chosen = [flight for flight in late if flight.call.context.target.name == name]
+        late[:] = [flight for flight in late if flight not in chosen]
+        self._land(chosen)
 
     def _land(self, flights: list[Flight]) -> None:
         for flight in flights:
@@ -165,8 +171,11 @@ class ScriptedTargets:
         """Let a command arrive. Return the evidence of an earlier attempt that it resumes and that was done, if any.
 
         Raises FencedError, and for a migration that may not be repeated InDoubtError, or MigrationError when it failed."""
-        self._land(self._take_late(flight.call.context.target.name))
-        return self._begin(flight)
+        name = flight.call.context.target.name
+        self._land_at(name, self._late)
+        evidence = self._begin(flight)
+        self._land_at(name, self._too_late)
+        return evidence
 
     def _begin(self, flight: Flight) -> dict[str, Any] | None:
         call = flight.call

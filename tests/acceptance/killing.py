@@ -19,7 +19,15 @@ from tests.acceptance.kit import Project, Run
 MARK = "PROJECT_OF_TEST"
 ENDS = frozenset(
     f"deployment.{word}"
-    for word in ("succeeded", "failed", "rolled_back", "aborted", "superseded", "needs_attention", "interrupted")
+    for word in (
+        "succeeded",
+        "failed",
+        "rolled_back",
+        "aborted",
+        "superseded",
+        "needs_attention",
+        "interrupted",
+    )
 )
 BUILD = '        build: ["sleep 1 && echo done > BUILT"]'
 SPEEDY = "interval: 30ms, timeout: 2s, rise: 1, fall: 2, deadline: 1500ms"
@@ -61,6 +69,7 @@ class Watched:
         self.lines: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self._ended = False
+        self._err = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -118,10 +127,11 @@ class Watched:
         self._reader.join(PROCESS_S)
         assert self.process.stdout is not None
         assert self.process.stderr is not None
+        if not self.process.stderr.closed:
+            self._err = self.process.stderr.read()
         self.process.stdout.close()
-        with self.process.stderr as stream:
-            err = stream.read()
-        return Run(code, "".join(json.dumps(line) + "\n" for line in self.lines), err)
+        self.process.stderr.close()
+        return Run(code, "".join(json.dumps(line) + "\n" for line in self.lines), self._err)
 
 
 def environ(project: Project) -> dict[str, str]:
@@ -236,9 +246,7 @@ class Killing:
         self.project.extra = BUILD if release.built else ""
         self.project.write()
         self.project.commit(version, release.mode)
-        return Watched(
-            self.project, "deploy", "web", "production", "--version", version, "--json"
-        ), version
+        return Watched(self.project, "deploy", "web", "production", "--version", version, "--json"), version
 
     def moment(self, release: Release, command: Watched) -> None:
         """Return at a random moment of the deployment: after so many facts, and some time more."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance.killing import ROLLOUT, SPEEDY, Killing
+from tests.acceptance.killing import ROLLOUT, SPEEDY, Killing, Watched, environ, none_left
 from tests.acceptance.kit import Project
 
 Make = Callable[..., Project]
@@ -35,3 +36,46 @@ def test_killed_at_two_hundred_moments(project: Make, capsys: pytest.CaptureFixt
     with capsys.disabled():
         print(f"\n{figures.text()}")  # noqa: T201
     assert figures.mid >= 0.8 * figures.kills
+
+
+def reattached(project: Project, *, takes_s: int, after_s: float) -> None:
+    """Kill a deployment that long into its build, resume it, and look at what was built."""
+    project.commit("v1")
+    assert project.deploy("v1").code == 0
+    ran = project.root / "builds"
+    lines = takes_s * 5
+    count = f"i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo line $i; sleep 0.2; done"
+    script = f"echo run >> {ran}; {count}; echo whole > WHOLE"
+    project.extra = f'        build: ["{script}"]'
+    project.write()
+    project.commit("v2")
+    command = Watched(project, "deploy", "web", "production", "--version", "v2", "--json")
+    command.wait_for("step.output", step="stage")
+    time.sleep(after_s)
+    assert command.kill()
+    resumed = project.run("resume", "--json", env=environ(project))
+    assert (resumed.code, resumed.result["outcome"]) == (0, "succeeded"), (resumed.out[-2000:], resumed.err)
+    for target in ("t1", "t2"):
+        told = [
+            line["data"]["line"]
+            for line in resumed.lines
+            if line["type"] == "step.output" and line["target"] == target and line["step"] == "stage"
+        ]
+        assert [line for line in told if line.startswith("line ")] == [
+            f"line {n}" for n in range(1, lines + 1)
+        ]
+    assert ran.read_text().split() == ["run"] * 2  # once on each target
+    assert set(project.answers().values()) == {"v2"}
+    none_left(project)
+
+
+@pytest.mark.slow
+def test_a_build_whose_orchestrator_was_killed_is_gone_on_with(project: Make) -> None:
+    """The new process attaches to it: it ran once on each target, and its output is complete from the first line on."""
+    reattached(project(count=2), takes_s=4, after_s=1.0)
+
+
+@pytest.mark.long
+def test_a_long_build_whose_orchestrator_was_killed_is_gone_on_with(project: Make) -> None:
+    """The same with 20 s and a kill after 5."""
+    reattached(project(count=2), takes_s=20, after_s=5.0)

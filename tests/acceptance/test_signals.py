@@ -40,7 +40,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """One project for all phases: each test leaves it on the version that it deployed."""
     rollout = "{strategy: rolling, batch: [1, 100%], pause: 400ms, min_healthy_time: 400ms}"
     made = Project(
-        tmp_path_factory.mktemp("signals"), count=2, rollout=rollout, check=CHECK, env="LIFE_S: 0.4", extra=EXTRA
+        tmp_path_factory.mktemp("signals"),
+        count=2,
+        rollout=rollout,
+        check=CHECK,
+        env="LIFE_S: 0.4",
+        extra=EXTRA,
     )
     made.commit("v0")
     assert made.deploy("v0").code == 0
@@ -253,3 +258,34 @@ def test_a_deadline_ends_a_build_and_all_its_processes(gated: Project) -> None:
     assert ended.result["duration_s"] < 3
     none_left(gated, within_s=0.5)
     assert served(gated) == {"v1"}
+
+
+def test_a_signal_while_the_program_starts_ends_it_without_a_trace(gated: Project) -> None:
+    """130, no traceback, and nothing to resume but what was recorded."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for wait_s in (0.12, 0.25, 0.4):
+            command = Watched(gated, "deploy", "web", "production", "--json")
+            time.sleep(wait_s)
+            command.process.send_signal(number)
+            ended = command.end()
+            assert ended.code == 130, (number, wait_s, ended.err)
+            assert "Traceback" not in ended.err
+    assert served(gated) == {"v1"}
+    assert locks(gated) == []
+    for left in gated.run("history", "--status", "interrupted", "--json").document["deployments"]:
+        assert gated.run("abort", left["deployment_id"]).code == 0
+    assert gated.deploy("v2").result["outcome"] == "succeeded"
+
+
+@pytest.mark.slow
+def test_sigterm_while_a_person_has_paused_it_interrupts_the_pause(shared: Project) -> None:
+    """The pause is over with the process; `resume` goes on."""
+    command = begin(shared, "paused-by-hand")
+    command.wait_for("wave.started")
+    assert shared.run("pause", "--json").document["effect"] == "done"
+    command.wait_for("deployment.paused")
+    command.process.send_signal(signal.SIGTERM)
+    ended = command.end()
+    assert (ended.code, ended.result["outcome"]) == (130, "interrupted")
+    assert resume(shared).result["outcome"] == "succeeded"
+    assert served(shared) == {"paused-by-hand"}

@@ -289,7 +289,7 @@ def test_a_store_that_fails_in_the_middle_ends_the_deployment_where_it_is(
         during = web.shown()
         web.go.touch()
         run = running.end()
-    told = expect_told(run, str(web.db), *words, "not recorded", "fraisier deploy web production")
+    told = expect_told(run, str(web.db), *words, "not recorded", "fraisier resume")
     assert ("what the targets serve was not changed" in told["message"]) == (gate == "build")
     after, intents = web.shown(), web.intents(head)
     assert unjournalled(before, after, intents) == []

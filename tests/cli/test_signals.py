@@ -108,7 +108,7 @@ def test_without_json_an_interruption_says_how_to_go_on(project: Project) -> Non
     _, stderr = process.communicate(timeout=PROCESS_S)
     assert process.returncode == 130
     assert "INTERRUPTED shop in staging" in stderr
-    assert "next: fraisier deploy shop staging" in stderr
+    assert "next: fraisier resume " in stderr
 
 
 def test_a_second_deployment_is_locked_out_and_followers_see_the_first(project: Project) -> None:

@@ -176,7 +176,7 @@ def test_ctrl_c_on_the_live_screen_stops_in_an_orderly_way(project: Project) -> 
         gate.touch()
         assert screen.end() == 130
     assert "INTERRUPTED shop in staging" in screen.plain
-    assert "next: fraisier deploy shop staging" in screen.plain
+    assert "next: fraisier resume " in screen.plain
 
 
 def test_removing_asks_first(project: Project) -> None:

@@ -30,6 +30,8 @@ SECTIONS: dict[type[schema.Settings], str] = {
     schema.Rollout: "rollout.",
     schema.Recovery: "recovery.",
     schema.Retry: "recovery.retry.",
+    schema.Hooks: "hooks.",
+    schema.Hook: "hooks.….",
 }
 NOT_IN_THE_FILE = {(schema.Config, "path"), (schema.Fraise, "name")}
 ROWS = {match[1]: match[0] for match in re.finditer(r"^\| `([^`]+)` \|.*$", PAGE, re.MULTILINE)}

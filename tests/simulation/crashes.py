@@ -16,7 +16,7 @@ from tests.simulation.scenarios import TARGETS, V3, Scenario, deploy
 from tests.simulation.stage import SimulatedFleet, Story
 
 DELAYS_S = {"stage": 0.2, "migrate": 1.0, "restart": 0.5, "switch": 0.05}
-LANDINGS: tuple[Landing, ...] = ("lost", "at once", "late")
+LANDINGS: tuple[Landing, ...] = ("lost", "at once", "late", "too late")
 SEED = 7
 
 
@@ -51,6 +51,14 @@ class Failure:
         return "\n".join(
             [f"{self.scenario}, seed {SEED}, died {places}, commands {self.landing}:", *self.faults]
         )
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is broken, if anything, and the steps whose commands were under way when somebody died."""
+
+    failure: Failure | None
+    under_way: frozenset[str]
 
 
 class Rehearsal:
@@ -95,7 +103,7 @@ def crash(
     landing: Landing,
     *,
     repair: Story[list[str]] = resume,
-) -> Failure | None:
+) -> Judgement:
     """Let the deployment die at the first crash and each repair but the last at the next; return what is broken then."""
     rehearsal = rehearse(scenario)
     fleet = rehearsal.fleet
@@ -110,7 +118,22 @@ def crash(
         faults += _next_one_succeeds(fleet, force="needs_attention" in outcomes)
     except Exception as error:  # any error of a repair is a finding of its own
         faults.append(f"raised {error!r}")
-    return Failure(scenario.name, tuple(crashes), landing, tuple(faults), fleet.trace()) if faults else None
+    failure = (
+        Failure(scenario.name, tuple(crashes), landing, tuple(faults), fleet.trace()) if faults else None
+    )
+    return Judgement(failure, frozenset(fleet.under_way))
+
+
+def every_landing(
+    scenario: Scenario, crashes: Sequence[CrashPoint], first: Landing, *, repair: Story[list[str]] = resume
+) -> list[Failure]:
+    """Judge these deaths with what was under way landing as `first` says; a migration that was, in all the other ways
+    too."""
+    judged = [crash(scenario, crashes, first, repair=repair)]
+    if "migrate" in judged[0].under_way:
+        others = (landing for landing in LANDINGS if landing != first)
+        judged += [crash(scenario, crashes, landing, repair=repair) for landing in others]
+    return [one.failure for one in judged if one.failure]
 
 
 def _next_one_succeeds(fleet: SimulatedFleet, *, force: bool) -> list[str]:

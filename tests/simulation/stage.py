@@ -14,6 +14,7 @@ from fraisier.simulation.crash import CrashPoint
 from fraisier.simulation.journal import MortalJournal
 from fraisier.simulation.life import Lived, live
 from fraisier.testing import SeededIds, VirtualClock, run_virtual
+from fraisier.testing.hooks import ScriptedHooks
 from fraisier.testing.processes import ScriptedProcesses
 from fraisier.testing.provider import Landing, ScriptedWorld
 from tests.rollout.kit import config
@@ -25,7 +26,9 @@ NOWHERE = CrashPoint()
 
 
 class SimulatedFleet:
-    """What outlives a process: the targets, the journal, the clock. Every `live` is a process of its own over them."""
+    """What outlives a process: the targets, the journal, the clock. Every `live` is a process of its own over them.
+
+    `under_way` lists the steps whose commands were under way at a death."""
 
     def __init__(self, settings: Environment, *, seed: int) -> None:
         self.settings = settings
@@ -35,6 +38,7 @@ class SimulatedFleet:
         self.ids = SeededIds(seed, self.clock)
         self.journal = MortalJournal(clock=self.clock, ids=self.ids)
         self.processes = ScriptedProcesses()
+        self.under_way: list[str] = []
 
     def live(self, story: Story[T], *, crash: CrashPoint = NOWHERE, landing: Landing = "lost") -> Lived[T]:
         """Run `story(orchestrator)` in a process that dies at `crash`; what it had sent by then lands as `landing` says."""
@@ -43,7 +47,7 @@ class SimulatedFleet:
         def die() -> None:
             self.journal.kill()
             self.processes.kill()
-            self.world.crash(landing)
+            self.under_way += self.world.crash(landing)
             at_death.append((self.journal.head, len(self.world.effects)))
 
         async def work() -> T:
@@ -67,6 +71,7 @@ class SimulatedFleet:
             processes=self.processes,
             environ={"AUDIT_KEY": "0123456789abcdef"},
             providers={"local": self.world.factory},
+            hook_runner=ScriptedHooks(),
             actor=Actor(user="ada", host="here", trigger="test"),
         )
 

@@ -88,7 +88,10 @@ COMMANDS = {
             _strategy(),
             flag("--dry-run", help="show the plan and change nothing"),
             _force("deploy to targets that have the version already; go on after one that needed attention"),
-            flag("--skip-hooks", help="run none of the configured hooks; the journal tells that you wanted that"),
+            flag(
+                "--skip-hooks",
+                help="run none of the configured hooks; the journal tells that you wanted that",
+            ),
             yes(),
             lock_wait(),
         ],

@@ -11,6 +11,7 @@ from fraisier.cli import exits
 from fraisier.cli.context import Call
 from fraisier.cli.render import Painter, short, table
 from fraisier.cli.run.opening import opened
+from fraisier.config.hooks import hooks_at
 from fraisier.rollout.plan import Plan, PlanTarget
 
 
@@ -53,6 +54,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "version": plan.version or None,
         "strategy": plan.strategy or None,
         "waves": [list(wave) for wave in plan.waves],
+        "hooks": _hooks(plan),
         "targets": [
             {
                 "name": target.name,
@@ -65,6 +67,13 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             for target in plan.targets
         ],
     }
+
+
+def _hooks(plan: Plan) -> dict[str, list[str]]:
+    """Return the names of the hooks by the key that they stand under."""
+    configured = plan.settings.hooks
+    found = {point: hooks_at(configured, point) for point in configured.__struct_fields__}
+    return {point: [hook.name for hook in hooks] for point, hooks in found.items() if hooks}
 
 
 def _wanted(target: PlanTarget) -> str:
@@ -100,6 +109,8 @@ def plan_text(plan: Plan, painter: Painter, *, most: int = 0) -> str:
         "",
         table(("TARGET", "CURRENT", "", "WANTED", "WAVE", "STEPS"), cells, painter, states=(3,)),
     ]
+    if hooks := _hooks(plan):
+        lines += ["", "hooks: " + ", ".join(f"{point} ({' '.join(names)})" for point, names in hooks.items())]
     if left_out:
         lines.append(f"… and {left_out} more targets")
     return "\n".join(lines)

@@ -123,7 +123,7 @@ def _carry_out(
         if agreed is not None:
             agreed(plans)
     # Asking is done outside of an event loop: a thread that waits for a key cannot be cancelled.
-    results = anyio.run(watched, call, config, work)
+    results = watched(call, config, work)
     print_results(call, results)
     return exits.worst(exits.of_outcome(result.outcome) for result in results)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import anyio
 import msgspec
 
 from fraisier.cli import exits
@@ -48,7 +47,7 @@ def resume(call: Call, *, deployment: str, all: bool, lock_wait: float) -> int:
                     break
         return results
 
-    results = anyio.run(lambda: watched(call, config, work, ids=ids))
+    results = watched(call, config, work, ids=ids)
     print_results(call, results)
     codes = [_code(result) for result in results]
     for error in refused:
@@ -128,7 +127,7 @@ def _steer(call: Call, action: str, deployment: str) -> int:
 
     quiet = call.json or call.options.quiet
     teller = SilentTeller(call) if quiet else LineTeller(call)
-    results = anyio.run(lambda: watched(call, config, work, ids=ids, teller=teller))
+    results = watched(call, config, work, ids=ids, teller=teller)
     if not answers:  # cancelled while it was carried out here
         print_results(call, results)
         return exits.worst(exits.of_outcome(result.outcome) for result in results) or exits.INTERRUPTED

@@ -95,7 +95,12 @@ def _logs(result: DeploymentResult) -> list[str]:
 def print_results(call: Call, results: Iterable[DeploymentResult]) -> None:
     """Print the end of each deployment: a JSON line, or the closing lines."""
     for result in results:
-        if call.json:
-            call.data(msgspec.json.encode(result.to_dict()).decode())
-        else:
+        if not call.json:
             call.say(summary(result, call.painter(call.stderr)))
+            continue
+        try:
+            call.data(msgspec.json.encode(result.to_dict()).decode())
+        except OSError:
+            if result.outcome != "interrupted":
+                raise
+            # The terminal that was closed, which interrupted it, cannot show the result either.

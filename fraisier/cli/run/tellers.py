@@ -28,6 +28,10 @@ class Teller(Protocol):
         """Tell an event."""
         ...
 
+    def recall(self, record: Record) -> None:
+        """Take note of an event of the past, which is not told again."""
+        ...
+
     def say(self, text: str) -> None:
         """Tell a person something that is no event."""
         ...
@@ -43,6 +47,9 @@ class SilentTeller:
 
     async def tell(self, record: Record) -> None:
         """Tell nothing."""
+
+    def recall(self, record: Record) -> None:
+        """Take no note."""
 
     def say(self, text: str) -> None:
         """Write to stderr."""
@@ -66,6 +73,9 @@ class LineTeller:
             await self._write(self._call.data, msgspec.json.encode(to_public(record)).decode())
         elif (line := format_line(record)) is not None:
             await self._write(self._call.say, line)
+
+    def recall(self, record: Record) -> None:
+        """Take no note: a line stands for itself."""
 
     async def _write(self, write: Callable[[str], None], line: str) -> None:
         try:

@@ -10,6 +10,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from fraisier.cli.context import Call
+from fraisier.cli.ending import heed_as_ctrl_c
 from fraisier.cli.run.opening import opened
 from fraisier.cli.run.tellers import Teller, make_teller
 from fraisier.clock import SystemClock
@@ -50,7 +51,7 @@ class NotedIds:
         return self._inner.event()
 
 
-async def watched(
+def watched(
     call: Call, config: Config, work: Work, *, ids: NotedIds | None = None, teller: Teller | None = None
 ) -> list[DeploymentResult]:
     """Do the work while its events are told; return the results, those of interrupted deployments too.
@@ -58,12 +59,27 @@ async def watched(
     `ids` knows the deployments whose events are told; `teller` takes the place of the one that fits the terminal. The
     first signal asks for an orderly stop, the second cancels. Raises what the work raises.
     """
-    ids = ids or NotedIds()
-    async with AsyncExitStack() as stack:
-        orchestrator = await stack.enter_async_context(opened(call, config, ids=ids))
-        if teller is None:
-            teller = await stack.enter_async_context(make_teller(call))
-        return await _Watch(orchestrator, teller, ids).run(work)
+    try:
+        return anyio.run(_watched, call, config, work, ids or NotedIds(), teller)
+    finally:
+        heed_as_ctrl_c()  # what listened to the signals has forgotten how they were heeded before
+
+
+async def _watched(
+    call: Call, config: Config, work: Work, ids: NotedIds, teller: Teller | None
+) -> list[DeploymentResult]:
+    async with anyio.create_task_group() as group:
+        async with AsyncExitStack() as stack:
+            orchestrator = await stack.enter_async_context(opened(call, config, ids=ids))
+            if teller is None:
+                teller = await stack.enter_async_context(make_teller(call))
+            watch = _Watch(orchestrator, teller, ids)
+            await group.start(watch.heed, name="cli:signals")
+            results = await watch.run(work)
+        # Signals are heeded until everything is closed: the result is still to be printed.
+        group.cancel_scope.cancel()
+    watch.raise_failure()
+    return results
 
 
 class _Watch:
@@ -80,17 +96,17 @@ class _Watch:
         results: list[DeploymentResult] = []
         async with anyio.create_task_group() as group, self._orchestrator.subscribe() as records:
             group.start_soon(self._tell, records, name="cli:tell")
-            signals = anyio.CancelScope()
-            await group.start(self._heed, signals, name="cli:signals")
             with self._scope:
                 results = await self._attempt(work)
             await self._told()
-            signals.cancel()
-        if self._failure is not None:
-            raise self._failure
-        if self._scope.cancelled_caught:
+        if self._scope.cancelled_caught and self._failure is None:
             results = await self._from_journal()
         return results
+
+    def raise_failure(self) -> None:
+        """Raise what the work raised, if it did."""
+        if self._failure is not None:
+            raise self._failure
 
     async def _attempt(self, work: Work) -> list[DeploymentResult]:
         try:
@@ -108,10 +124,20 @@ class _Watch:
             if event.deployment_id in self._ids.made:
                 if isinstance(event, ev.RollbackStarted):
                     self._ids.note(event.child_id)
+                if isinstance(event, ev.DeploymentResumed):
+                    await self._recall(record)
                 await self._teller.tell(record)
             if record.seq:
                 self._position = record.seq
                 self._progress.set()
+
+    async def _recall(self, resumed: Record) -> None:
+        """Let the teller know what happened before it was there."""
+        after, of = 0, resumed.event.deployment_id
+        while page := await self._orchestrator.journal.read(after, resumed.seq - 1, deployment_id=of):
+            for record in page:
+                self._teller.recall(record)
+            after = page[-1].seq
 
     async def _told(self) -> None:
         """Wait until everything that was journalled is told; who reads our output may be slow, but not for ever."""
@@ -123,11 +149,12 @@ class _Watch:
 
     # signals
 
-    async def _heed(self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
+    async def heed(self, *, task_status: TaskStatus[None]) -> None:
+        """Ask for an orderly stop at the first signal, and cancel the work at the second."""
         seen = 0
         # `nohup` has said already what a hang-up means.
         heeded = [one for one in _SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
-        with scope, anyio.open_signal_receiver(*heeded) as signals:
+        with anyio.open_signal_receiver(*heeded) as signals:
             task_status.started()
             async for number in signals:
                 seen += 1
