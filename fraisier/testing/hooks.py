@@ -30,14 +30,14 @@ class ScriptedHooks:
         self.hanging: set[str] = set()
         self.delays_s: dict[str, float] = {}
         self.prints: dict[str, list[str]] = {}
-        self._receipts: dict[tuple[str, str, int, str, int], int | None] = {}
+        self._receipts: dict[tuple[str, str, str, str, int], int | None] = {}
 
     async def run(self, call: StepCall) -> dict[str, Any]:
         """Run a hook, or take the receipt of an earlier attempt."""
         assert call.hook is not None
         hook, target = call.hook, call.context.target.name
         await anyio.lowlevel.checkpoint()
-        key = (call.deployment_id, hook.phase, hook.number, target)
+        key = (call.deployment_id, hook.phase, hook.name, target)
         attempts = [(*key, number) for number in range(call.attempt - 1, 0, -1)]
         earlier = [self._receipts[attempt] for attempt in attempts if attempt in self._receipts]
         if call.resumes and earlier:
@@ -59,10 +59,15 @@ class ScriptedHooks:
         await anyio.lowlevel.checkpoint()
         return _ended(call, code)
 
-    def land(self, exit_code: int = 0) -> None:
+    def land(self) -> None:
         """Let every hook that is under way end: what began goes on when whoever began it is gone."""
         for key, code in self._receipts.items():
-            self._receipts[key] = exit_code if code is None else code
+            self._receipts[key] = self.exit_codes.get(key[2], 0) if code is None else code
+
+    @property
+    def in_doubt(self) -> set[str]:
+        """The names of hooks that began and have no end."""
+        return {key[2] for key, code in self._receipts.items() if code is None}
 
     async def forget(self, deployment_id: str) -> None:
         """Note that a deployment is over."""

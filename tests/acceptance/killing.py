@@ -31,7 +31,7 @@ ENDS = frozenset(
 )
 BUILD = '        build: ["sleep 1 && echo done > BUILT"]'
 SPEEDY = "interval: 30ms, timeout: 2s, rise: 1, fall: 2, deadline: 1500ms"
-ROLLOUT = "{strategy: rolling, batch: [1, 100%], max_unavailable: 50%, min_healthy_time: 400ms}"
+ROLLOUT = "{strategy: rolling, batch: [1, 100%], max_unavailable: 50%, min_healthy_time: 250ms}"
 PROCESS_S = 60.0
 
 
@@ -184,6 +184,7 @@ class Figures:
 
     kills: int = 0
     mid: int = 0
+    again: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     phases: Counter[str] = field(default_factory=Counter)
     resume_s: list[float] = field(default_factory=list)
@@ -194,7 +195,7 @@ class Figures:
         times = sorted(self.resume_s) or [0.0]
         return (
             f"kills {self.kills}, in mid-deployment {self.mid} ({100 * self.mid // max(1, self.kills)} %), "
-            f"{self.took_s:.0f} s\n"
+            f"of the resume as well {self.again}, {self.took_s:.0f} s\n"
             f"outcomes after resume: {dict(self.outcomes.most_common())}\n"
             f"last fact before the kill: {dict(self.phases.most_common())}\n"
             f"resume: median {times[len(times) // 2]:.2f} s, longest {times[-1]:.2f} s"
@@ -269,13 +270,23 @@ class Killing:
         self.figures.phases[" ".join(filter(None, (last["type"], last["step"])))] += 1
         if not ended:
             # It may have ended in the journal in the moment before the kill, untold.
-            began = time.monotonic()
-            resumed = self.project.run("resume", "--json", env=environ(self.project))
-            self.figures.resume_s.append(time.monotonic() - began)
+            resumed = self.resume()
             about = f"{release} after {last['type']} {last['target']} {last['step']} (fact {len(command.durable)})"
             self.check(release, resumed, version, before, about)
         self.look(release, version, before)
         self.succeed()
+
+    def resume(self) -> Run:
+        """Resume to the end; every third resume is killed as well, and resumed in its turn."""
+        if self.rng.random() < 1 / 3:
+            first = Watched(self.project, "resume", "--json")
+            first.wait_for_events(self.rng.randint(1, 20))
+            if first.kill():
+                self.figures.again += 1
+        began = time.monotonic()
+        done = self.project.run("resume", "--json", env=environ(self.project))
+        self.figures.resume_s.append(time.monotonic() - began)
+        return done
 
     def check(self, release: Release, resumed: Run, version: str, before: str, about: str) -> None:
         """Assert that a resume ended in a named outcome, with the exit code that it promises."""

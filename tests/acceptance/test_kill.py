@@ -16,7 +16,7 @@ pytestmark = pytest.mark.once
 
 
 def killing(project: Make, seed: int) -> Killing:
-    made = project(count=6, rollout=ROLLOUT, check=SPEEDY, env="LIFE_S: 0.25")
+    made = project(count=6, rollout=ROLLOUT, check=SPEEDY, env="LIFE_S: 0.15")
     return Killing(made, seed)
 
 
@@ -38,8 +38,8 @@ def test_killed_at_two_hundred_moments(project: Make, capsys: pytest.CaptureFixt
     assert figures.mid >= 0.8 * figures.kills
 
 
-def reattached(project: Project, *, takes_s: int, after_s: float) -> None:
-    """Kill a deployment that long into its build, resume it, and look at what was built."""
+def runs_of_a_build(project: Project, *, takes_s: int, after_s: float) -> int:
+    """Kill a deployment that long into its build, resume it, look at what was built, and return how often it was begun."""
     project.commit("v1")
     assert project.deploy("v1").code == 0
     ran = project.root / "builds"
@@ -64,18 +64,18 @@ def reattached(project: Project, *, takes_s: int, after_s: float) -> None:
         assert [line for line in told if line.startswith("line ")] == [
             f"line {n}" for n in range(1, lines + 1)
         ]
-    assert ran.read_text().split() == ["run"] * 2  # once on each target
     assert set(project.answers().values()) == {"v2"}
     none_left(project)
+    return len(ran.read_text().split())
 
 
 @pytest.mark.slow
 def test_a_build_whose_orchestrator_was_killed_is_gone_on_with(project: Make) -> None:
     """The new process attaches to it: it ran once on each target, and its output is complete from the first line on."""
-    reattached(project(count=2), takes_s=4, after_s=1.0)
+    assert runs_of_a_build(project(count=2), takes_s=4, after_s=1.0) == 2
 
 
 @pytest.mark.long
 def test_a_long_build_whose_orchestrator_was_killed_is_gone_on_with(project: Make) -> None:
     """The same with 20 s and a kill after 5."""
-    reattached(project(count=2), takes_s=20, after_s=5.0)
+    assert runs_of_a_build(project(count=2), takes_s=20, after_s=5.0) == 2

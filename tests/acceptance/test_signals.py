@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.killing import PROCESS_S, Watched, environ, none_left
+from tests.acceptance.killing import PROCESS_S, Watched, environ, none_left, own_processes
 from tests.acceptance.kit import Project, Run, outcomes
 
 Make = Callable[..., Project]
@@ -128,6 +128,7 @@ def test_ctrl_c_twice_kills_what_was_started_and_marks_the_target(shared: Projec
     shared.write()
     command = begin(shared, "twice")
     command.wait_for("step.output", step="stage", target="t1")
+    assert [argv for argv in own_processes(shared).values() if argv.startswith("sleep 30")]
     command.process.send_signal(signal.SIGINT)
     time.sleep(0.2)  # two signals in one moment may arrive as one
     asked = time.monotonic()
@@ -268,7 +269,8 @@ def test_a_signal_while_the_program_starts_ends_it_without_a_trace(gated: Projec
             time.sleep(wait_s)
             command.process.send_signal(number)
             ended = command.end()
-            assert ended.code == 130, (number, wait_s, ended.err)
+            # A shell shows 130 for both; which of them it is, an interrupted import decides.
+            assert ended.code in (130, -signal.SIGINT), (number, wait_s, ended.err)
             assert "Traceback" not in ended.err
     assert served(gated) == {"v1"}
     assert locks(gated) == []

@@ -110,7 +110,9 @@ class Steering:
             self.stands_still(command.deployment_id)
         if action == "pause" and done and alive:
             went_on = self.run("promote", command.deployment_id)
-            assert went_on.document["effect"] == "done", went_on.out
+            # A pause while the last target was being changed had nothing left to hold back.
+            over = went_on.document["detail"] == "it has ended: succeeded"
+            assert over or went_on.document["effect"] == "done", went_on.out
         ended = command.end()
         if alive:
             expected = "aborted" if (action, done) == ("abort", True) else "succeeded"
@@ -179,12 +181,13 @@ def test_a_hundred_requests_from_another_process(project: Make, capsys: pytest.C
         action, alive = PLAN[at % len(PLAN)]
         one.round(action, alive=alive)
     figures = one.finish()
+    assert one.longest_s < WITHIN_S
     with capsys.disabled():
         print(f"\n{figures}")  # noqa: T201
 
 
 def test_what_was_held_after_a_failure_is_tried_again_or_put_back(project: Make) -> None:
-    """`on_failure: hold` leaves all as it is; `resume` tries the failed targets again, `abort` takes back what is half-way."""
+    """`on_failure: hold` leaves all as it is; `resume` tries the failed target again, `abort` takes that one back."""
     one = project(count=2, rollout="{strategy: rolling, batch: [1, 100%], on_failure: hold}", check=CHECK)
     one.commit("v1")
     assert one.deploy("v1").code == 0

@@ -43,6 +43,26 @@ CASES: list[tuple[Event, str]] = [
         ev.DeploymentPaused(**OF, reason="on_failure_hold", detail="web-1 failed"),
         "api/production: PAUSED: on failure hold; web-1 failed",
     ),
+    (ev.PauseRequested(**OF, actor=ALICE), "api/production: pause asked for by alice@laptop (cli)"),
+    (ev.AbortRequested(**OF, actor=ALICE), "api/production: abort asked for by alice@laptop (cli)"),
+    (ev.PromoteRequested(**OF, actor=ALICE), "api/production: promotion asked for by alice@laptop (cli)"),
+    (ev.ResumeRequested(**OF, actor=ALICE), "api/production: resumption asked for by alice@laptop (cli)"),
+    (
+        ev.DeploymentAcknowledged(**OF, action="promote", effect="refused", detail="it does not wait"),
+        "api/production: promote refused: it does not wait",
+    ),
+    (
+        ev.DeploymentResumed(**OF, actor=ALICE, detail="was interrupted"),
+        "api/production: RESUMED by alice@laptop (cli): was interrupted",
+    ),
+    (
+        ev.DeploymentPromoted(**OF, actor=ALICE, detail="ended a pause"),
+        "api/production: PROMOTED by alice@laptop (cli): ended a pause",
+    ),
+    (
+        ev.DeploymentAborted(**OF, reason="aborted", detail="by alice", duration_s=3),
+        "api/production: ABORTED after 3.0s: aborted; by alice",
+    ),
     (ev.DeploymentSucceeded(**OF, duration_s=75.2), "api/production: SUCCEEDED after 1m15s"),
     (ev.DeploymentSucceeded(**OF, outcome="unchanged"), "api/production: UNCHANGED: nothing to do"),
     (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from tests.cli.conftest import PROCESS_S, Project
 from tests.cli.test_signals import finish, read_until
+from tests.cli.test_terminal import terminal
 
 pytestmark = pytest.mark.slow
 ACTIONS = ("abort", "pause", "promote")
@@ -90,6 +92,17 @@ def test_resume_without_json_tells_lines_and_the_summary(project: Project) -> No
     assert "SUCCEEDED shop in staging" in stderr
 
 
+def test_the_live_screen_of_a_resume_knows_what_was_before(project: Project) -> None:
+    deployment_id = killed(project)
+    with terminal(project, "resume") as screen:
+        screen.wait_for("pausing for")
+        assert "wave 1/2" in screen.plain
+        assert re.search(r"^\s*t2 +2", screen.plain, re.MULTILINE), screen.plain
+        project.run("promote", deployment_id)
+        assert screen.end() == 0
+    assert "SUCCEEDED shop in staging" in screen.plain
+
+
 def test_a_rollback_that_another_process_began_is_told_too(project: Project) -> None:
     project.run("deploy", "shop", "staging")
     project.commit("two", broken=True)
@@ -151,6 +164,10 @@ def test_an_abort_with_json_is_one_document_with_the_result(project: Project) ->
 
 def test_a_deployment_that_runs_is_aborted_from_another_terminal(project: Project) -> None:
     process, gate, deployment_id = at_the_gate(project)
+    nothing = project.json("resume")
+    assert [row["deployment_id"] for row in nothing["running"]] == [deployment_id]
+    assert f"{deployment_id} (shop in staging) runs" in project.run("resume").stderr
+    assert project.lines("resume", deployment_id, code=5)[-1]["error"]["code"] == "DEPLOYMENT_LOCKED"
     told = project.json("abort")
     assert sorted(told) == FIELDS
     assert (told["deployment_id"], told["effect"]) == (deployment_id, "done")

@@ -72,6 +72,7 @@ def series(registry: Any, name: str) -> dict[tuple[str, ...], float]:
         (ev.DeploymentRolledBack(**D1, duration_s=7), "rolled_back"),
         (ev.DeploymentNeedsAttention(**D1, duration_s=7), "needs_attention"),
         (ev.DeploymentInterrupted(**D1, duration_s=7), "interrupted"),
+        (ev.DeploymentAborted(**D1, duration_s=7), "aborted"),
     ],
 )
 def test_a_deployment_counts_under_its_outcome(ending: Event, status: str) -> None:
@@ -107,6 +108,35 @@ def test_active_deployments_are_those_that_act() -> None:
         ev.DeploymentFailed(**D2, outcome="locked"),
     )
     assert fed.value("fraisier_active_deployments", provider="local") == 1
+
+
+def test_a_persons_pause_ends_nothing_and_a_hold_does() -> None:
+    """A deployment that was paused is still active; one that is held after a failure is not."""
+    fed = Fed().feed(REQUESTED, ev.DeploymentStarted(**D1), ev.DeploymentPaused(**D1, reason="requested"))
+    assert fed.value("fraisier_active_deployments", provider="local") == 1
+    assert series(fed.registry, "fraisier_deployments_total") == {}
+    fed.feed(ev.DeploymentResumed(**D1), ev.DeploymentPaused(**D1, reason="health_check_failed"))
+    assert fed.value("fraisier_active_deployments", provider="local") == 0
+    assert series(fed.registry, "fraisier_deployments_total") == {("local", "paused", "api"): 1}
+
+
+def test_a_resumed_deployment_is_active_again_and_ends_under_its_provider() -> None:
+    """After an interruption, and after a crash that left no word."""
+    fed = Fed().feed(
+        REQUESTED,
+        ev.DeploymentStarted(**D1),
+        ev.DeploymentInterrupted(**D1, duration_s=2),
+        ev.DeploymentResumed(**D1),
+    )
+    assert fed.value("fraisier_active_deployments", provider="local") == 1
+    fed.feed(ev.DeploymentResumed(**D1))
+    assert fed.value("fraisier_active_deployments", provider="local") == 1
+    fed.feed(ev.DeploymentSucceeded(**D1, duration_s=9))
+    assert fed.value("fraisier_active_deployments", provider="local") == 0
+    assert series(fed.registry, "fraisier_deployments_total") == {
+        ("local", "interrupted", "api"): 1,
+        ("local", "success", "api"): 1,
+    }
 
 
 def linked_rollback() -> list[Event]:

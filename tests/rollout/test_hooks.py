@@ -159,7 +159,7 @@ def test_a_hook_after_the_one_migration_takes_the_migration_back(policy: Any) ->
     migrate = Migrate(command="./up", rollback_command="./down", on="first")
     result = stage.upgraded(hooks, migrate=migrate, rollout=Rollout(on_failure=policy))
     assert (result.outcome, result.reason) == ("rolled_back", "hook_failed")
-    assert [kind for kind, _ in stage.world.migrations] == ["do", "undo"]
+    assert [kind for kind, _ in stage.world.migrations] == ["do", "do", "undo"]
     assert set(stage.world.serving().values()) == {V1}
 
 
@@ -388,7 +388,8 @@ def test_what_a_hook_came_to_while_nobody_looked_is_taken(code: int) -> None:
     stage = HookStage(settings)
     stage.hooks.hanging.add("h")
     cut_off(stage, settings, 10.0)
-    stage.hooks.land(code)
+    stage.hooks.exit_codes["h"] = code
+    stage.hooks.land()
     result = stage.play(resume)
     assert (result.outcome, result.reason) == (
         ("succeeded", None) if code == 0 else ("failed", "hook_failed")

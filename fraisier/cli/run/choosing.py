@@ -31,7 +31,7 @@ def refuse_several(found: Sequence[DeploymentState], hint: str) -> None:
         raise UsageError(
             f"{len(found)} deployments have not ended:\n{names}",
             hint=hint,
-            context={"deployments": [describe(state) for state in found]},
+            context={"deployments": [in_a_list(state) for state in found]},
         )
 
 
@@ -47,7 +47,7 @@ async def the_only_one(orchestrator: Orchestrator, action: str) -> str:
     return found[0].id
 
 
-def describe(state: DeploymentState) -> dict[str, str]:
+def in_a_list(state: DeploymentState) -> dict[str, str]:
     """Return a deployment as it stands in a list."""
     return {
         "deployment_id": state.id,

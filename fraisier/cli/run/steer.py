@@ -9,16 +9,17 @@ import msgspec
 from fraisier.cli import exits
 from fraisier.cli.context import Call
 from fraisier.cli.errors import Document, as_json, as_text, describe
-from fraisier.cli.run.choosing import refuse_several, resumable, the_only_one
+from fraisier.cli.run.choosing import in_a_list, open_ones, refuse_several, resumable, the_only_one
 from fraisier.cli.run.summary import print_results, summary
 from fraisier.cli.run.tellers import LineTeller, SilentTeller
 from fraisier.cli.run.watching import NotedIds, watched
 from fraisier.errors import FraisierError, UsageError
+from fraisier.journal.fold import DeploymentState
 from fraisier.orchestrator import Orchestrator
 from fraisier.rollout.result import NOT_ENDED, DeploymentResult
 from fraisier.rollout.steer import Steered
 
-_NOTHING = "nothing to resume: no deployment is unfinished"
+_NOTHING = "nothing to resume"
 
 
 def resume(call: Call, *, deployment: str, all: bool, lock_wait: float) -> int:
@@ -28,10 +29,12 @@ def resume(call: Call, *, deployment: str, all: bool, lock_wait: float) -> int:
     config = call.load()
     ids = NotedIds()
     refused: list[FraisierError] = []
+    running: list[DeploymentState] = []
 
     async def work(orchestrator: Orchestrator) -> list[DeploymentResult]:
         chosen = await _chosen(orchestrator, deployment, all=all)
         results: list[DeploymentResult] = []
+        running.extend([] if chosen else await open_ones(orchestrator))
         for deployment_id in chosen:
             await _note(ids, orchestrator, deployment_id)
             try:
@@ -55,7 +58,7 @@ def resume(call: Call, *, deployment: str, all: bool, lock_wait: float) -> int:
         _tell_refused(call, call.scrubbed(found))
         codes.append(code)
     if not codes:
-        _tell_nothing(call)
+        _tell_nothing(call, running)
     return exits.worst(codes)
 
 
@@ -66,11 +69,14 @@ def _tell_refused(call: Call, found: Document) -> None:
         call.say(as_text(found))
 
 
-def _tell_nothing(call: Call) -> None:
+def _tell_nothing(call: Call, running: Sequence[DeploymentState]) -> None:
+    why = "; ".join(f"{state.id} ({state.fraise} in {state.environment}) runs" for state in running)
+    message = f"{_NOTHING}: {why or 'no deployment is unfinished'}"
     if call.json:
-        call.document({"type": "nothing", "resumed": [], "message": _NOTHING})
+        found = [in_a_list(state) for state in running]
+        call.document({"type": "nothing", "resumed": [], "running": found, "message": message})
     else:
-        call.say(_NOTHING)
+        call.say(message)
 
 
 async def _chosen(orchestrator: Orchestrator, deployment: str, *, all: bool) -> Sequence[str]:
