@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.acceptance.killing import ROLLOUT, SPEEDY, Killing, Watched, environ, none_left
+from tests.acceptance.killing import ROLLOUT, SPEEDY, Killing, Watched, environ, none_left, services
 from tests.acceptance.kit import Project
 
 Make = Callable[..., Project]
@@ -79,3 +80,61 @@ def test_a_build_whose_orchestrator_was_killed_is_gone_on_with(project: Make) ->
 def test_a_long_build_whose_orchestrator_was_killed_is_gone_on_with(project: Make) -> None:
     """The same with 20 s and a kill after 5."""
     assert runs_of_a_build(project(count=2), takes_s=20, after_s=5.0) == 2
+
+
+def killed_rollbacks(made: Project, rng: random.Random, count: int) -> list[str]:
+    """Kill `fraisier rollback` at random moments and resume it; return how each of those that were hit ended."""
+    ended = []
+    for at in range(count):
+        for version in (f"old{at}", f"new{at}"):
+            made.commit(version)
+            assert made.deploy(version).code == 0
+        command = Watched(made, "rollback", "web", "production", "--json")
+        command.wait_for_events(rng.randint(2, 40))
+        hit = command.kill()
+        resumed = made.run("resume", "--json", env=environ(made))
+        assert resumed.code == 0, (command.durable[-1], resumed.out[-2000:], resumed.err)
+        if hit and resumed.result["type"] == "result":
+            ended.append(resumed.result["outcome"])
+        assert set(made.answers().values()) == {f"old{at}"}
+        none_left(made)
+        assert len(services(made)) == made.count
+    return ended
+
+
+@pytest.mark.slow
+def test_a_rollback_that_was_killed_is_gone_on_with(project: Make) -> None:
+    """Every target is back on its own last good release."""
+    made = project(count=3, rollout=ROLLOUT, check=SPEEDY)
+    assert set(killed_rollbacks(made, random.Random(3), 2)) == {"succeeded"}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_many_killed_rollbacks_are_gone_on_with(project: Make) -> None:
+    """The same, thirty times; most of them were hit before their end."""
+    made = project(count=4, rollout=ROLLOUT, check=SPEEDY)
+    ended = killed_rollbacks(made, random.Random(1), 30)
+    assert set(ended) == {"succeeded"}
+    assert len(ended) >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "outcome", "code"), [("ok", "succeeded", 0), ("sick", "failed", 1)])
+def test_a_first_deployment_that_was_killed_ends_as_it_would_have(
+    project: Make, mode: str, outcome: str, code: int
+) -> None:
+    """Good: it serves everywhere. Sick: there is nothing to go back to, so nothing runs and no release is current."""
+    made = project(count=3, rollout=ROLLOUT, check=SPEEDY)
+    made.commit("v1", mode)
+    command = Watched(made, "deploy", "web", "production", "--json")
+    command.wait_for("step.started", step="verify")
+    assert command.kill()
+    resumed = made.run("resume", "--json", env=environ(made))
+    assert (resumed.code, resumed.result["outcome"]) == (code, outcome), resumed.out[-2000:]
+    assert len(services(made)) == (3 if code == 0 else 0)
+    assert len(list(made.root.glob("srv/*/current"))) == (3 if code == 0 else 0)
+    none_left(made)
+    made.commit("v2")
+    assert made.deploy("v2").code == 0
+    assert set(made.answers().values()) == {"v2"}

@@ -1,18 +1,23 @@
-"""A deployment with hooks, cut off at its appends and awaits: no hook runs twice that must not, and the outcome is true."""
+"""A deployment with hooks, cut off at its appends and within each hook: none runs twice that must not, and the outcome is
+true."""
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import random
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from fraisier import Orchestrator
 from fraisier.config.schema import Environment, Hook, Hooks, Rollout
 from fraisier.events import Actor
-from fraisier.simulation.crash import CrashPoint, every_crash_point
+from fraisier.providers.base import StepCall
+from fraisier.simulation.crash import CrashPoint
+from fraisier.simulation.loop import VirtualLoop
 from fraisier.testing.hooks import ScriptedHooks
 from fraisier.testing.provider import commit
 from tests.rollout.kit import config, environment
@@ -21,8 +26,23 @@ from tests.simulation.scenarios import deploy
 from tests.simulation.stage import SimulatedFleet
 
 V1, V2, V3 = commit("v1"), commit("v2"), commit("v3")
-STRIDE = 21
-"""One await out of so many; every append is tried."""
+
+
+class CountedHooks(ScriptedHooks):
+    """Hooks that note during which stretches between two awaits they were under way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spans: list[tuple[int, int]] = []
+
+    async def run(self, call: StepCall) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        began = loop.handles
+        try:
+            return await super().run(call)
+        finally:
+            self.spans.append((began, loop.handles))
 
 
 class FleetWithHooks(SimulatedFleet):
@@ -30,7 +50,7 @@ class FleetWithHooks(SimulatedFleet):
 
     def __init__(self, settings: Environment, *, seed: int) -> None:
         super().__init__(settings, seed=seed)
-        self.hooks = ScriptedHooks()
+        self.hooks = CountedHooks()
 
     def _orchestrator(self) -> Orchestrator:
         return Orchestrator(
@@ -100,6 +120,7 @@ def rehearsed(story: Story) -> FleetWithHooks:
     return fleet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_a_crash_anywhere_repeats_no_hook_that_must_not_be(story: Story) -> None:
     """Killed with us, a hook is in doubt; where it goes on alone, what it comes to is taken, and each runs exactly once."""
@@ -109,10 +130,10 @@ def test_a_crash_anywhere_repeats_no_hook_that_must_not_be(story: Story) -> None
     assert lived.value.outcome == story.outcome
     wanted = Counter(whole.hooks.calls)
     assert set(wanted.values()) == {1}
-    places = every_crash_point(handles=lived.handles, appends=whole.journal.appends, stride=STRIDE)
-    kept = [place for place in places if place.kind != "before append"]
+    within = sorted({n + 1 for began, ended in whole.hooks.spans for n in range(began, ended)})
+    places = [CrashPoint("after append", number) for number in range(1, whole.journal.appends + 1)]
     broken, doubted = [], 0
-    for number, place in enumerate(kept):
+    for number, place in enumerate([*places, *(CrashPoint("handle", n) for n in within)]):
         fleet = copy.deepcopy(fresh)
         faults = judged(fleet, story, place, wanted, landed=number % 2 == 0)
         broken += [f"died {place}: {fault}" for fault in faults]
