@@ -139,6 +139,7 @@ async def test_each_ending_is_signed(journal: MemoryJournal) -> None:
 def test_every_way_to_stop_is_an_ending() -> None:
     """Those that the contract names, and all of them exist."""
     stops = {"succeeded", "failed", "rolled_back", "needs_attention", "interrupted", "superseded", "paused"}
+    stops |= {"aborted"}
     assert set(ENDINGS) == {f"deployment.{stop}" for stop in stops}
     assert set(ENDINGS) <= set(EVENT_TYPES)
 

@@ -100,7 +100,7 @@ def test_every_module_is_reached_from_the_command_line() -> None:
     """From `fraisier.__main__`, through imports and through dotted names that are imported late, one comes everywhere."""
     modules = {module_name(path): path for path in PACKAGE.rglob("*.py")}
     data = {name for name in modules if name.startswith("fraisier.demo.service.")}
-    doubles = {name for name in modules if name.startswith("fraisier.testing")}
+    doubles = {name for name in modules if name.startswith(("fraisier.testing", "fraisier.simulation"))}
     reached: set[str] = set()
     waiting = {"fraisier.__main__"}
     while waiting:
