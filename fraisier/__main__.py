@@ -4,7 +4,6 @@ import importlib
 import sys
 
 from fraisier._version import __version__
-from fraisier.cli.ending import heed_as_ctrl_c
 
 _INTERRUPTED = 130
 
@@ -15,7 +14,7 @@ def main() -> None:
     if arguments == ["--version"]:
         sys.stdout.write(f"fraisier {__version__}\n")
         sys.exit(0)
-    heed_as_ctrl_c()
+    importlib.import_module("fraisier.cli.ending").heed_as_ctrl_c()
     try:
         code = importlib.import_module("fraisier.cli.main").run(arguments)
     except KeyboardInterrupt:  # while the program was still being loaded
