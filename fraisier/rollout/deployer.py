@@ -61,6 +61,7 @@ class Deployer(Life):
             resumes=resumes,
         )
         self._request = request
+        self._is_ending = False
         limit, exclude = ((), ()) if frozen is not None else (request.limit, request.exclude)
         self._targets: tuple[Target, ...] = select(self._settings.targets, limit, exclude)
         if request.strategy and request.strategy not in STRATEGIES:
@@ -165,6 +166,7 @@ class Deployer(Life):
                 )
         skipped = [target.name for target in plan.targets if target.action == "skip"]
         if not plan.changes and not skipped:
+            self._is_ending = True
             await self._say(
                 ev.DeploymentSucceeded(
                     **self._about(), outcome="unchanged", reason="unchanged", duration_s=self._took_s()
@@ -206,6 +208,10 @@ class Deployer(Life):
     # the end
 
     async def _conclude(self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity) -> None:
+        if self._stop.aborted and verdict.kind != "doubt" and not self._state.decision:
+            # It was promised while the last step ran: the end is that of an abort, whatever that step came to.
+            verdict = Verdict("interrupted", "interrupted", self._stop.reason)
+        self._is_ending = verdict.kind != "interrupted"
         if verdict.kind not in ("done", "interrupted") and verdict.reason != "aborted":
             await self._hook("on_failure", "needs_attention" if verdict.kind == "doubt" else "failed")
         match verdict.kind:
@@ -353,6 +359,8 @@ class Deployer(Life):
                 "refused",
                 "it is going back to the last good releases already, and goes on to the end of that",
             )
+        if self._is_ending:
+            return "refused", "its last step is done, and it is coming to its end"
         match action:
             case "abort":
                 if self._stop.aborted:

@@ -107,6 +107,15 @@ class Stage:
         finally:
             self.clock.shift(took_s)
 
+    def journal_says(self, type: str, step: str, deployment_id: str) -> bool:
+        """Whether an event of the type and step is in the journal by now."""
+        return any(
+            TYPE_OF[record.event.__class__] == type
+            and getattr(record.event, "step", "") == step
+            and record.event.deployment_id == deployment_id
+            for record in self.journal._records
+        )
+
     def records(self) -> list[Record]:
         """Every journalled record, in order."""
         return run_virtual(_read_all, self.journal)

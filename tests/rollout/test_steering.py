@@ -207,3 +207,21 @@ def test_a_migration_in_doubt_is_resumed_to_a_person() -> None:
     (left,) = stage.play(lambda o: o.unfinished())[:1]
     assert stage.play(lambda o: o.abort(left.id)).state == "aborted"
     assert set(stage.world.serving().values()) == {commit("v1")}
+
+
+def test_an_abort_during_the_last_step_is_still_an_abort() -> None:
+    """What was answered with `done` is done: an abort that arrives while old releases are removed takes all back."""
+    stage = slow_stage()
+    for version in ("w1", "w2", "w3", "w4", "w5", "w6"):
+        stage.play(lambda o, version=version: o.deploy("api", "production", version=version))  # type: ignore[misc]
+    stage.world.delays_s["cleanup"] = 30.0
+
+    async def while_cleaning(o: Orchestrator, deployment_id: str) -> Steered:
+        with anyio.fail_after(600):
+            while not stage.journal_says("step.started", "cleanup", deployment_id):
+                await anyio.sleep(0.5)
+        return await o.abort(deployment_id)
+
+    result, answer = stage.play(lambda o: steered(o, 1.0, lambda name: while_cleaning(o, name)))
+    assert (answer.effect, result.outcome) == ("done", "aborted")
+    assert set(stage.world.serving().values()) == {commit("w6")}
