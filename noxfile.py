@@ -124,10 +124,13 @@ def imports(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests that fit into CI, on each Python that is here; some of them on the newest only."""
     install(session)
-    pytest(session, "-n", "2", "--dist", "loadfile", "-m", "not long and not lab and not once")
     if session.python == NEWEST:
+        pytest(session, "-n", "2", "--dist", "loadfile", "-m", "not long and not lab and not once")
         # Real servers and whole processes: one after the other, so that they do not wait for each other's processors.
         pytest(session, "-m", "not long and (lab or once)")
+    else:
+        side_by_side = "not long and not lab and not once and not virtual"
+        pytest(session, "-n", "2", "--dist", "loadfile", "-m", side_by_side)
 
 
 @nox.session(reuse_venv=True)

@@ -84,7 +84,9 @@ def _consequence_fits(report: Report, item: Mapping, point: str, where: str) -> 
     if point in ENDINGS and wanted.text in ("abort", "rollback"):
         message = f"a hook of `{point}` sees how it ended and cannot change it: only `warn` is possible"
     elif point.endswith("_cleanup") and wanted.text == "rollback":
-        message = "when releases are cleaned up everything serves already: only `abort` and `warn` are possible"
+        message = (
+            "when releases are cleaned up everything serves already: only `abort` and `warn` are possible"
+        )
     else:
         return
     report.add(wanted, joined(where, "on_failure"), "contradiction", message, "write warn")

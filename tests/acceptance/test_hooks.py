@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.acceptance.kit import Project
 
 Make = Callable[..., Project]
+pytestmark = pytest.mark.once
 VARIABLES = (
     "FRAISE",
     "ENVIRONMENT",

@@ -121,6 +121,7 @@ def rehearsed(story: Story) -> FleetWithHooks:
 
 
 @pytest.mark.slow
+@pytest.mark.virtual
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 def test_a_crash_anywhere_repeats_no_hook_that_must_not_be(story: Story) -> None:
     """Killed with us, a hook is in doubt; where it goes on alone, what it comes to is taken, and each runs exactly once."""

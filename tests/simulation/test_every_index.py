@@ -60,6 +60,7 @@ def told(failures: list[Failure], crashes: int) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.virtual
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize(
     "scenario", [scenarios.HAPPY, scenarios.ROLLED_BACK], ids=lambda scenario: scenario.name
@@ -70,6 +71,7 @@ def test_a_crash_at_every_append_and_every_await_is_mended_by_resume(scenario: S
 
 
 @pytest.mark.slow
+@pytest.mark.virtual
 @pytest.mark.parametrize(
     "scenario",
     [scenarios.TOLERATED, scenarios.FIRST_FAILS, scenarios.ASKED_BACK],
@@ -81,6 +83,7 @@ def test_a_crash_of_other_deployments_is_mended_by_resume(scenario: Scenario) ->
 
 
 @pytest.mark.slow
+@pytest.mark.virtual
 @pytest.mark.parametrize("scenario", scenarios.ALL, ids=lambda scenario: scenario.name)
 def test_a_crash_of_the_resume_itself_is_mended_by_the_next_one(scenario: Scenario) -> None:
     """Two processes die, the second one while it mends what the first one left."""
@@ -89,6 +92,7 @@ def test_a_crash_of_the_resume_itself_is_mended_by_the_next_one(scenario: Scenar
 
 
 @pytest.mark.slow
+@pytest.mark.virtual
 def test_a_deployment_over_a_dead_one_finds_its_way_from_what_is_there() -> None:
     """Who deploys again instead of resuming gets the new version everywhere."""
     scenario = scenarios.SUPERSEDED
