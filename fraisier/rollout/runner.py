@@ -153,8 +153,7 @@ class Runner:
 
     async def _change_when_permitted(self, target: PlanTarget) -> None:
         crew = self.crew
-        await self._pauses.gate()
-        used = await self.capacity.take(target.name, unless=lambda: crew.halted or crew.hopeless)
+        used = await self._permit(target)
         if crew.halted:
             if used:
                 self.capacity.back(target.name)
@@ -181,6 +180,18 @@ class Runner:
             raise
         except FraisierError as error:
             await self._failed(target, step, error)
+
+    async def _permit(self, target: PlanTarget) -> bool:
+        """Wait until the target may go away, and return whether a permit was taken for it. A pause that began while it
+        waited holds it back, too."""
+        crew = self.crew
+        while True:
+            await self._pauses.gate()
+            used = await self.capacity.take(target.name, unless=lambda: crew.halted or crew.hopeless)
+            if not self.steps.stop.paused or crew.halted or crew.is_rollback:
+                return used
+            if used:
+                self.capacity.back(target.name)
 
     def _left_out(self, target: PlanTarget) -> bool:
         crew = self.crew

@@ -225,3 +225,21 @@ def test_an_abort_during_the_last_step_is_still_an_abort() -> None:
     result, answer = stage.play(lambda o: steered(o, 1.0, lambda name: while_cleaning(o, name)))
     assert (answer.effect, result.outcome) == ("done", "aborted")
     assert set(stage.world.serving().values()) == {commit("w6")}
+
+
+def test_a_pause_holds_back_who_waits_for_a_permit() -> None:
+    """Within one wave, targets that wait for their turn do not begin while it is paused."""
+    stage = slow_stage(Rollout(batch=("100%",), max_unavailable="1"))
+
+    async def story(o: Orchestrator) -> tuple[str, int]:
+        begun: list[int] = []
+
+        async def wait_and_go_on(deployment_id: str) -> None:
+            await anyio.sleep(600.0)
+            begun.append(sum(1 for version in stage.world.serving().values() if version == commit("v2")))
+            await o.promote(deployment_id)
+
+        result, _ = await steered(o, 2.0, o.pause, wait_and_go_on)
+        return result.outcome, begun[0]
+
+    assert stage.play(story) == ("succeeded", 1)
