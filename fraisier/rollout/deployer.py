@@ -93,7 +93,7 @@ class Deployer(Life):
         if self._resumes and self._state.plan:
             return await self._go_on(decode_plan(self._state.plan), lease, provider)
         self._stop.check()
-        if refusal := await self._settle_unfinished(force=self._request.force):
+        if refusal := await self._refusal(force=self._request.force):
             await self._end_failed("needs_attention", "unfinished", refusal)
             return self._result("look at the targets, then deploy with --force")
         contexts = self._contexts()
@@ -102,7 +102,7 @@ class Deployer(Life):
                 plan = await self._prepare_plan(provider)
             except DeploymentError as error:
                 await self._end_failed("failed", reason_of(error), self._safe(error))
-                return self._result(error.hint)
+                return self._result(await self._or_go_on(error.hint))
             except FraisierError as error:
                 await self._end_failed("failed", "prepare_failed", self._safe(error))
                 return self._result(error.hint)
@@ -140,6 +140,7 @@ class Deployer(Life):
             await self._end_failed("unreachable", "unreachable", what)
             return None
         plan = await self._plan(artifact, seen, targets, skip=lost)
+        await self._supersede_unfinished()
         await self._say(
             ev.DeploymentPlanned(
                 **self._about(),

@@ -219,13 +219,28 @@ class Life(ABC):
         """Do what was asked, and return its effect (done, already, refused) with a sentence."""
         return "refused", "a rollback goes on to its end: to leave it half-way would help nobody"
 
-    async def _settle_unfinished(self, *, force: bool) -> str:
-        """Give deployments that a dead holder left behind their terminal row; return why that may not be done."""
-        for old in await open_deployments(self._world.journal, self._fraise.name, self._environment):
-            if old.id == self.deployment_id or self._may_wait(old):
-                continue
-            if not force and (refusal := await self._must_be_looked_at(old)):
+    async def _unfinished(self) -> list[DeploymentState]:
+        """Return the deployments that a dead holder left behind."""
+        found = await open_deployments(self._world.journal, self._fraise.name, self._environment)
+        return [old for old in found if old.id != self.deployment_id and not self._may_wait(old)]
+
+    async def _refusal(self, *, force: bool) -> str:
+        """Return why what a dead holder left behind may not be replaced, or nothing."""
+        for old in () if force else await self._unfinished():
+            if refusal := await self._must_be_looked_at(old):
                 return refusal
+        return ""
+
+    async def _or_go_on(self, hint: str) -> str:
+        """Return what to do after a refusal; what was left behind is as it was, and can still be ended."""
+        ids = [old.rollback_of or old.id for old in await self._unfinished()]
+        ways = [f"`fraisier resume {name}` or `fraisier abort {name}` ends what is unfinished" for name in ids[:1]]
+        return "; ".join([*([hint] if hint else []), *ways])
+
+    async def _supersede_unfinished(self) -> None:
+        """Give deployments that a dead holder left behind their terminal row. Nobody can resume them from then on, so this
+        waits until what replaces them is known to be possible."""
+        for old in await self._unfinished():
             detail = f"was {old.state}; replaced by {self.deployment_id}"
             await self._say(
                 ev.DeploymentSuperseded(
@@ -238,7 +253,6 @@ class Life(ABC):
                 )
             )
             await self._end_hooks(old)
-        return ""
 
     async def _end_hooks(self, old: DeploymentState) -> None:
         """Nobody will ask for what hooks of a deployment that was replaced come to."""

@@ -26,12 +26,21 @@ class Pauses:
         self._stop = crew.steps.stop
         self._look = look
         self._scopes: list[anyio.CancelScope] = []
+        self._left: list[tuple[anyio.CancelScope, float]] | None = None
+        """The scopes whose deadlines stand still now, with the seconds that each has left; None without a pause."""
         self._halt: Halt | None = None
         self._failure: FraisierError | None = None
 
     def holds_still(self, scope: anyio.CancelScope) -> None:
-        """Let the scope's deadline stand still during every pause."""
+        """Let the scope's deadline stand still during every pause, also during one that has begun already."""
         self._scopes.append(scope)
+        if self._left is not None:
+            self._stop_clock(self._left, scope)
+
+    @staticmethod
+    def _stop_clock(left: list[tuple[anyio.CancelScope, float]], scope: anyio.CancelScope) -> None:
+        left.append((scope, scope.deadline - anyio.current_time()))
+        scope.deadline = math.inf
 
     async def gate(self) -> None:
         """Wait while paused. Raises Halt when a target turned sick meanwhile."""
@@ -47,15 +56,15 @@ class Pauses:
         while True:
             while not self._stop.paused:
                 await self._stop.change()
-            began = anyio.current_time()
-            left = [(scope, scope.deadline - began) for scope in self._scopes]
+            left = self._left = []
             for scope in self._scopes:
-                scope.deadline = math.inf
+                self._stop_clock(left, scope)
             with anyio.move_on_after(LIMIT_S) as limit:
                 await self._watch()
             if limit.cancelled_caught:
                 self._stop.request(f"paused for {LIMIT_S / 3600:g} hours")
                 self._stop.go_on()
+            self._left = None
             for scope, seconds in left:
                 scope.deadline = anyio.current_time() + seconds
 

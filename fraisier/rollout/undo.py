@@ -86,7 +86,7 @@ class Undo(Life):
                 seen = await self._look(provider, ())
             self._make_hooks(plan, lease, provider)
             return await self._carry_out(plan, away_now(plan, self._state, seen), provider, rollbacks)
-        if refusal := await self._settle_unfinished(force=self._request.force):
+        if refusal := await self._refusal(force=self._request.force):
             await self._end_failed("needs_attention", "unfinished", refusal)
             return self._result("look at the targets, then roll back with --force")
         with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
@@ -95,10 +95,9 @@ class Undo(Life):
             except FraisierError as error:
                 outcome = "unreachable" if error.code == "UNREACHABLE" else "failed"
                 await self._end_failed(outcome, reason_of(error), self._safe(error))
-                return self._result(error.hint)
-        if self._stop.reason:
-            await self._interrupted("interrupted", f"stopped: {self._stop.reason}")
-            return self._result()
+                return self._result(await self._or_go_on(error.hint))
+        self._stop.check()
+        await self._supersede_unfinished()
         self._make_hooks(plan, lease, provider)
         return await self._carry_out(plan, down, provider, rollbacks)
 
