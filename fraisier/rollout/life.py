@@ -234,7 +234,9 @@ class Life(ABC):
     async def _or_go_on(self, hint: str) -> str:
         """Return what to do after a refusal; what was left behind is as it was, and can still be ended."""
         ids = [old.rollback_of or old.id for old in await self._unfinished()]
-        ways = [f"`fraisier resume {name}` or `fraisier abort {name}` ends what is unfinished" for name in ids[:1]]
+        ways = [
+            f"`fraisier resume {name}` or `fraisier abort {name}` ends what is unfinished" for name in ids[:1]
+        ]
         return "; ".join([*([hint] if hint else []), *ways])
 
     async def _supersede_unfinished(self) -> None:

@@ -189,7 +189,7 @@ class Runner:
             try:
                 await self._pauses.gate()
             except Halt:
-                return False  # the crew knows what halts the walk, and the end of the wave draws the consequence
+                return False  # the crew knows what halts the walk, and the wave draws the consequence
             used = await self.capacity.take(target.name, unless=lambda: crew.halted or crew.hopeless)
             if not self.steps.stop.paused or crew.halted or crew.is_rollback:
                 return used

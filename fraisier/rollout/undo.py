@@ -282,13 +282,17 @@ class Undo(Life):
 
 def _stands(state: DeploymentState, name: str, recorded: Recorded) -> bool:
     """Whether what a deployment did to a target still stands: it was neither undone, nor replaced, nor passed over on the
-    way back to an older release that somebody named. One that was stopped half-way stands where its release is current."""
+    way back to an older release that somebody named. One that was stopped half-way stands where its release is current, or may be."""
     target = state.targets[name]
     place = recorded.placements.get(name)
     if target.undone or target.outcome in ("rolled_back", "unchanged"):
         return False
     if not (_ended_well(state) and target.outcome == "updated"):
-        return target.begun and place is not None and place.release == target.release
+        if not target.begun or place is None:
+            return False
+        switch = target.steps.get("switch")
+        in_doubt = switch is not None and switch.status in ("started", "unknown")
+        return place.release == target.release or (in_doubt and place.release == target.previous_release)
     good = recorded.releases.get((name, place.good_release)) if place is not None else None
     made = recorded.releases.get((name, target.release))
     return good is None or made is None or good.seq >= made.seq

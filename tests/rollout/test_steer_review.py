@@ -90,3 +90,21 @@ def test_a_deployment_that_cannot_begin_replaces_nothing() -> None:
     assert stage.play(lambda o: o.abort(held.deployment_id)).state == "aborted"
     assert set(stage.world.serving().values()) == {commit("v1")}
     assert stage.play(lambda o: o.deploy("api", "production", version="v3")).outcome == "succeeded"
+
+
+def test_a_rollback_after_a_switch_in_doubt_undoes_that_deployment() -> None:
+    """And not the good one before it, on every target."""
+    stage = slow_stage(Rollout(batch=("1",), max_unavailable="1"), count=2)
+    stage.world.delays_s.clear()
+    stage.play(lambda o: o.deploy("api", "production", version="v2"))
+    stage.world.delays_s["switch"] = 5.0
+
+    async def cut_off(o: Orchestrator) -> None:
+        with anyio.move_on_after(4.0):
+            await o.deploy("api", "production", version="v3")
+
+    stage.play(cut_off)
+    assert any("switch" in told for _, told in stage.told("target.in_doubt"))
+    stage.world.delays_s.clear()
+    stage.play(lambda o: o.rollback("api", "production"))
+    assert set(stage.world.serving().values()) == {commit("v2")}
