@@ -282,7 +282,8 @@ class Undo(Life):
 
 def _stands(state: DeploymentState, name: str, recorded: Recorded) -> bool:
     """Whether what a deployment did to a target still stands: it was neither undone, nor replaced, nor passed over on the
-    way back to an older release that somebody named. One that was stopped half-way stands where its release is current, or may be."""
+    way back to an older release that somebody named. One that was stopped half-way stands where its release is current, or
+    may be."""
     target = state.targets[name]
     place = recorded.placements.get(name)
     if target.undone or target.outcome in ("rolled_back", "unchanged"):
