@@ -126,8 +126,8 @@ def tests(session: nox.Session) -> None:
     install(session)
     if session.python == NEWEST:
         pytest(session, "-n", "2", "--dist", "loadfile", "-m", "not long and not lab and not once")
-        # Real servers and whole processes: one after the other, so that they do not wait for each other's processors.
-        pytest(session, "-m", "not long and (lab or once)")
+        # Real servers and whole processes wait more than they compute, so three of them keep two processors busy.
+        pytest(session, "-n", "3", "--dist", "worksteal", "-m", "not long and (lab or once)")
     else:
         side_by_side = "not long and not lab and not once and not virtual"
         pytest(session, "-n", "2", "--dist", "loadfile", "-m", side_by_side)

@@ -9,10 +9,12 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the processes that tests start, also where the tests themselves run as a shell's background job:
-    such a job ignores it, and so would all that it starts."""
+    """Let signals reach the processes that tests start, also where the tests themselves run as a shell's background job or
+    under nohup: those ignore Ctrl-C and the end of a terminal, and so would all that they start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -41,14 +41,15 @@ def points(scenario: Scenario, *, stride: int = 1, part: int = 0, parts: int = 1
     return [place for place in every if stride == 1 or place.kind != "before append"][part::parts]
 
 
-def judge(
+def broken_by(
     scenario: Scenario, deaths: Sequence[Sequence[CrashPoint]], *, repair: Story[list[str]] = resume
-) -> None:
-    """Fail with what is broken after these deaths; what they had under way lands in each of the ways in turn."""
+) -> str:
+    """Return in words what is broken after these deaths; what they had under way lands in each of the ways in turn."""
     failures: list[Failure] = []
     for number, places in enumerate(deaths):
         failures += every_landing(scenario, places, LANDINGS[number % len(LANDINGS)], repair=repair)
-    assert not failures, told(failures, len(deaths))
+    assert deaths, "nobody died"
+    return told(failures, len(deaths))
 
 
 def told(failures: list[Failure], crashes: int) -> str:
@@ -67,7 +68,7 @@ def told(failures: list[Failure], crashes: int) -> str:
 )
 def test_a_crash_at_every_append_and_every_await_is_mended_by_resume(scenario: Scenario, part: int) -> None:
     """After `resume` the outcome is true, nothing happened twice, and the next deployment succeeds."""
-    judge(scenario, [[place] for place in points(scenario, part=part, parts=PARTS)])
+    assert broken_by(scenario, [[place] for place in points(scenario, part=part, parts=PARTS)]) == ""
 
 
 @pytest.mark.slow
@@ -79,7 +80,7 @@ def test_a_crash_at_every_append_and_every_await_is_mended_by_resume(scenario: S
 )
 def test_a_crash_of_other_deployments_is_mended_by_resume(scenario: Scenario) -> None:
     """The same for a tolerated failure, a first deployment that fails, and a rollback that a person asked for."""
-    judge(scenario, [[place] for place in points(scenario, stride=SOME)])
+    assert broken_by(scenario, [[place] for place in points(scenario, stride=SOME)]) == ""
 
 
 @pytest.mark.slow
@@ -88,7 +89,7 @@ def test_a_crash_of_other_deployments_is_mended_by_resume(scenario: Scenario) ->
 def test_a_crash_of_the_resume_itself_is_mended_by_the_next_one(scenario: Scenario) -> None:
     """Two processes die, the second one while it mends what the first one left."""
     firsts = points(scenario, stride=SOME)[::3]
-    judge(scenario, list(zip(firsts, cycle(SECONDS), strict=False)))
+    assert broken_by(scenario, list(zip(firsts, cycle(SECONDS), strict=False))) == ""
 
 
 @pytest.mark.slow
@@ -96,7 +97,7 @@ def test_a_crash_of_the_resume_itself_is_mended_by_the_next_one(scenario: Scenar
 def test_a_deployment_over_a_dead_one_finds_its_way_from_what_is_there() -> None:
     """Who deploys again instead of resuming gets the new version everywhere."""
     scenario = scenarios.SUPERSEDED
-    judge(scenario, [[place] for place in points(scenario, stride=SOME)], repair=deploy_again)
+    assert broken_by(scenario, [[place] for place in points(scenario, stride=SOME)], repair=deploy_again) == ""
 
 
 def test_the_same_crash_leaves_the_same_trace_every_time() -> None:
