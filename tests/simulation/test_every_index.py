@@ -97,7 +97,9 @@ def test_a_crash_of_the_resume_itself_is_mended_by_the_next_one(scenario: Scenar
 def test_a_deployment_over_a_dead_one_finds_its_way_from_what_is_there() -> None:
     """Who deploys again instead of resuming gets the new version everywhere."""
     scenario = scenarios.SUPERSEDED
-    assert broken_by(scenario, [[place] for place in points(scenario, stride=SOME)], repair=deploy_again) == ""
+    assert (
+        broken_by(scenario, [[place] for place in points(scenario, stride=SOME)], repair=deploy_again) == ""
+    )
 
 
 def test_the_same_crash_leaves_the_same_trace_every_time() -> None:
