@@ -36,6 +36,8 @@ class SystemIds:
         self._rng = rng or random.SystemRandom()
         self._counter = self._rng.getrandbits(31)
         self._prefix = f"{0x8000 | self._rng.getrandbits(14):04x}-{self._rng.getrandbits(16):04x}"
+        self._millis = -1
+        self._stamp = ""
 
     def deployment(self) -> str:
         """Return a new UUIDv7."""
@@ -44,5 +46,8 @@ class SystemIds:
     def event(self) -> str:
         """Return a new UUIDv7 whose random part is fixed for the process, followed by a counter."""
         self._counter = counter = (self._counter + 1) & 0xFFFFFFFF
-        millis = f"{self._clock.now_us() // 1000:012x}"
-        return f"{millis[:8]}-{millis[8:]}-7000-{self._prefix}{counter:08x}"
+        millis = self._clock.now_us() // 1000
+        if millis != self._millis:  # many events share a millisecond, and with it most of their ids
+            self._millis, digits = millis, f"{millis:012x}"
+            self._stamp = f"{digits[:8]}-{digits[8:]}-7000-{self._prefix}"
+        return f"{self._stamp}{counter:08x}"

@@ -1,13 +1,13 @@
 """Fencing at the target, as pieces of scripts: whoever acts there registers, and the newest token wins.
 
-Below `APP/.fraisier/fence/SPACE` a file `e/TOKEN` is there for every token that was seen: the highest *name* wins, whatever
-a file holds. A file `r/TOKEN.PID.START.BOOT` tells who acts under a token: a shell that leads its process group, its start
-time (field 22 of /proc/PID/stat, 0 for one that leads none) and the beginning of the boot id. It says `idle` once a standing
-shell is done with the script, and anything else, also nothing, means busy; the shell of a single command ends with it.
+Below `APP/.fraisier/fence/SPACE` a file `TOKEN.PID.START.BOOT` tells of a token that was seen and who acts under it: a shell
+that leads its process group, its start time (field 22 of /proc/PID/stat, 0 for one that leads none) and the beginning of the
+boot id. The highest *name* wins, whatever a file holds. It says `idle` once a standing shell is done with the script, and
+anything else, also nothing, means busy; the shell of a single command ends with it.
 
-A command registers, publishes its token, then looks for a higher one, and refuses to act when there is one. The first
-command of a new epoch looks after that who else is registered, and ends the groups of older epochs that still act. Either the
-old command published and looked before, and then it is seen in `r`; or it looks later, and then it refuses.
+A command registers, which publishes its token, then looks for a higher one, and refuses to act when there is one. The
+first command of a new epoch looks at the same time who else is registered, and ends the groups of older epochs that still
+act. Either the old command registered before that look, and then it is seen; or it looks later, and then it refuses.
 
 A SPACE is one lease in one journal. Tokens of different journals cannot be compared: a store that was lost and made anew
 begins to count again, and must not be refused for ever. So two stores that deploy to one target are not fenced against each
@@ -114,18 +114,18 @@ if @WHEN@; then
     _fr_x=none; read -r _fr_x 2>/dev/null </proc/sys/kernel/random/boot_id
     _fr_me=$_fr_me.${{_fr_x%%-*}} ;;
   esac
-  _fr_r=$_fr_d/r/$_fr_t.$_fr_me
+  _fr_r=$_fr_d/$_fr_t.$_fr_me
   echo busy 2>/dev/null 1<>"$_fr_r" || {{
-    mkdir -p -- "$_fr_d/e" "$_fr_d/r" @MAKES@ && fence_made=yes && echo busy 1<>"$_fr_r"
+    mkdir -p -- "$_fr_d" @MAKES@ && fence_made=yes && echo busy 1<>"$_fr_r"
   }} || _fr_fail {EXIT_BUSY} "cannot register in $_fr_d"
-  echo 2>/dev/null 1<>"$_fr_d/e/$_fr_t" || _fr_fail {EXIT_BUSY} "cannot write to $_fr_d"
-  for _fr_x in "$_fr_d"/e/$_fr_is; do :; done
-  [ "$_fr_x" = "$_fr_d/e/$_fr_t" ] ||
-    _fr_fail {EXIT_FENCED} "{_SAID} $_fr_t is refused, for ${{_fr_x##*/}} was seen in $_fr_d"
   _fr_old=
-  for _fr_x in "$_fr_d"/r/$_fr_is.*; do
-    case $_fr_x in "$_fr_d/r/$_fr_epoch"-*) break ;; *) _fr_old="$_fr_old ${{_fr_x##*/}}" ;; esac
+  for _fr_x in "$_fr_d"/$_fr_is.*; do
+    case $_fr_x in "$_fr_d/$_fr_epoch"-*) ;; *) _fr_old="$_fr_old ${{_fr_x##*/}}" ;; esac
   done
+  case $_fr_x in "$_fr_d/$_fr_t".*) ;; *)
+    _fr_x=${{_fr_x##*/}}
+    _fr_fail {EXIT_FENCED} "{_SAID} $_fr_t is refused, for ${{_fr_x%%.*}} was seen in $_fr_d" ;;
+  esac
   if [ -n "$_fr_old" ] && [ ! -e "$_fr_d/looked.$_fr_epoch" ]; then @COLD@; fi
 fi
 """
@@ -158,7 +158,7 @@ _fr_acts() {{
   _fr_x=${{1#*.}}; _fr_pid=${{_fr_x%%.*}}; _fr_x=${{_fr_x#*.}}; _fr_start=${{_fr_x%%.*}}; _fr_boot=${{_fr_x#*.}}
   case $_fr_pid in ''|0*|1|*[!0-9]*) return 1 ;; esac
   [ "$_fr_boot" = "${{_fr_me##*.}}" ] && [ "$_fr_pid" != "$_fr_own" ] || return 1
-  _fr_x=; read -r _fr_x 2>/dev/null <"$_fr_d/r/$1"
+  _fr_x=; read -r _fr_x 2>/dev/null <"$_fr_d/$1"
   [ "$_fr_x" != idle ] && _fr_stat "$_fr_pid" && [ "$_fr_bt" = "$_fr_start" ]
 }}
 _fr_many() {{ [ $# -gt {_OLD_FILES_MAX} ]; }}
@@ -173,9 +173,7 @@ if _fr_many $_fr_old; then
     cd -- "$_fr_d" || exit
     set --
     for _fr_x in looked.*; do [ ! -e "$_fr_x" ] || set -- "$@" "$_fr_x"; done
-    for _fr_x in e/$_fr_is; do case $_fr_x in "e/$_fr_t") break ;; *) set -- "$@" "$_fr_x" ;; esac; done
-    for _fr_x in $_fr_old; do set -- "$@" "r/$_fr_x"; done
-    rm -f -- "$@"
+    rm -f -- "$@" $_fr_old
   ) 2>/dev/null
 fi
 echo 2>/dev/null >"$_fr_d/looked.$_fr_epoch" || :

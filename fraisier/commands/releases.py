@@ -99,18 +99,27 @@ MADE = '${new:+"$APP/$R" "$APP/shared"}'
 
 
 def unpack(
-    app: str, release: str, *, digest: str, archive: str, shared: Iterable[str], guard: str = ""
+    app: str,
+    release: str,
+    *,
+    digest: str,
+    archive: str,
+    shared: Iterable[str],
+    guard: str = "",
+    unless_any: str = "",
 ) -> str:
-    """Unpack `archive` (a tar at the target) as an unfinished release. Prints `complete` when it was finished earlier.
+    """Unpack `archive` (a tar at the target) as an unfinished release. Prints `complete` when it was finished earlier, and
+    `found` when nothing was done because there is something in the directory APP/`unless_any`.
 
     `guard` are lines to run before anything is changed; they set `fence_made` when they have made MADE."""
+    unless = f'for name in "$APP"/{unless_any}/*; do [ ! -e "$name" ] || {{ echo found; exit 0; }}; done\n'
     links = "".join(_link(entry) for entry in shared)
     return f"""\
 {FAIL}
 APP={quote(app)}; ID={quote(release)}
 R=releases/$ID; new= fence_made=
 [ -e "$APP/$R" ] || [ -L "$APP/$R" ] || new=yes
-{guard}if [ -z "$new" ]; then
+{guard}{unless if unless_any else ""}if [ -z "$new" ]; then
   cd -- "$APP" || fail {EXIT_REFUSED} "cannot enter $APP"
   if [ -s "$R/{MARKER}" ]; then
     read -r digest <"$R/{MARKER}"

@@ -12,6 +12,7 @@ import anyio
 
 from fraisier.commands import fence as fences
 from fraisier.commands import listeners, releases
+from fraisier.commands.jobs import JOBS
 from fraisier.commands.sh import pairs
 from fraisier.config.schema import Environment
 from fraisier.errors import (
@@ -293,18 +294,14 @@ class HostProvider(ABC):
         try:
             # Under a build that goes on by itself, nothing may be unpacked.
             if not await long.goes_on():
-                await long.clear_way()
                 archive = await self._bring(call, place, artifact)
-                unpack = releases.unpack(
-                    place.app,
-                    place.release,
-                    digest=artifact.digest,
-                    archive=archive,
-                    shared=place.shared,
-                    guard="" if site.fence is None else fences.guard(site.fence, makes=releases.MADE),
-                )
-                script = fences.released(site.fence, unpack if builds else unpack + complete)
-                found = await site.script(script, what="stage")
+                done = "" if builds else complete
+                found = "found"
+                if not call.resumes:
+                    found = await self._unpack(site, artifact, archive, done, unless_any=JOBS)
+                if found.startswith("found"):
+                    await long.clear_way()
+                    found = await self._unpack(site, artifact, archive, done)
                 if found.startswith("complete"):
                     return {**evidence, "unchanged": True}
             if builds:
@@ -320,6 +317,22 @@ class HostProvider(ABC):
                 await site.script(discard, what="stage", changes=True)
             raise
         return evidence
+
+    async def _unpack(
+        self, site: Site, artifact: Artifact, archive: str, done: str, *, unless_any: str = ""
+    ) -> str:
+        """Unpack the archive at the target, then run the script `done`; return what `releases.unpack` said."""
+        place, fence = site.place, site.fence
+        unpack = releases.unpack(
+            place.app,
+            place.release,
+            digest=artifact.digest,
+            archive=archive,
+            shared=place.shared,
+            guard="" if fence is None else fences.guard(fence, makes=releases.MADE),
+            unless_any=unless_any,
+        )
+        return await site.script(fences.released(fence, unpack + done), what="stage")
 
     async def _migrate(self, call: StepCall, site: Site) -> Evidence:
         migrate = call.context.settings.migrate
