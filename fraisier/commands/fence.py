@@ -1,6 +1,6 @@
 """Fencing at the target, as pieces of scripts: whoever acts there registers, and the newest token wins.
 
-Below `APP/.fraisier/fence/SPACE` a file `TOKEN.PID.START.BOOT` tells of a token that was seen and who acts under it: a shell
+A file `APP/.fraisier/fence-SPACE.TOKEN.PID.START.BOOT` tells of a token that was seen and who acts under it: a shell
 that leads its process group, its start time (field 22 of /proc/PID/stat, 0 for one that leads none) and the beginning of the
 boot id. The highest *name* wins, whatever a file holds. It says `idle` once a standing shell is done with the script, and
 anything else, also nothing, means busy; the shell of a single command ends with it.
@@ -29,7 +29,7 @@ import msgspec
 from fraisier.commands.releases import STATE
 from fraisier.commands.sh import EXIT_BUSY, EXIT_FENCED, quote
 
-FENCE = f"{STATE}/fence"
+FENCE = f"{STATE}/fence-"
 _EPOCH_DIGITS = 10
 _SEQ_DIGITS = 12
 _TOKENS = "[0-9]" * _EPOCH_DIGITS + "-" + "[0-9]" * _SEQ_DIGITS
@@ -99,7 +99,7 @@ def guard(fence: Fence, *, makes: str = "") -> str:
     """
     return f"""\
 _fr_app={quote(fence.app)} _fr_t={fence.token} _fr_epoch={fence.epoch} _fr_is='{_TOKENS}' fence_made= _fr_r=
-_fr_d=$_fr_app/{FENCE}/{fence.space}
+_fr_d=$_fr_app/{FENCE}{fence.space}.
 {_HOT.replace("@WHEN@", ":" if makes else f'[ -d "$_fr_app/{STATE}" ]').replace("@MAKES@", makes)}"""
 
 
@@ -114,19 +114,19 @@ if @WHEN@; then
     _fr_x=none; read -r _fr_x 2>/dev/null </proc/sys/kernel/random/boot_id
     _fr_me=$_fr_me.${{_fr_x%%-*}} ;;
   esac
-  _fr_r=$_fr_d/$_fr_t.$_fr_me
+  _fr_r=$_fr_d$_fr_t.$_fr_me
   echo busy 2>/dev/null 1<>"$_fr_r" || {{
-    mkdir -p -- "$_fr_d" @MAKES@ && fence_made=yes && echo busy 1<>"$_fr_r"
-  }} || _fr_fail {EXIT_BUSY} "cannot register in $_fr_d"
+    mkdir -p -- "$_fr_app/{STATE}" @MAKES@ && fence_made=yes && echo busy 1<>"$_fr_r"
+  }} || _fr_fail {EXIT_BUSY} "cannot register in $_fr_app/{STATE}"
   _fr_old=
-  for _fr_x in "$_fr_d"/$_fr_is.*; do
-    case $_fr_x in "$_fr_d/$_fr_epoch"-*) ;; *) _fr_old="$_fr_old ${{_fr_x##*/}}" ;; esac
+  for _fr_x in "$_fr_d"$_fr_is.*; do
+    _fr_x=${{_fr_x#"$_fr_d"}}
+    case $_fr_x in "$_fr_epoch"-*) ;; *) _fr_old="$_fr_old $_fr_x" ;; esac
   done
-  case $_fr_x in "$_fr_d/$_fr_t".*) ;; *)
-    _fr_x=${{_fr_x##*/}}
-    _fr_fail {EXIT_FENCED} "{_SAID} $_fr_t is refused, for ${{_fr_x%%.*}} was seen in $_fr_d" ;;
+  case $_fr_x in "$_fr_t".*) ;; *)
+    _fr_fail {EXIT_FENCED} "{_SAID} $_fr_t is refused, for ${{_fr_x%%.*}} was seen in $_fr_app/{STATE}" ;;
   esac
-  if [ -n "$_fr_old" ] && [ ! -e "$_fr_d/looked.$_fr_epoch" ]; then @COLD@; fi
+  if [ -n "$_fr_old" ] && [ ! -e "${{_fr_d}}looked.$_fr_epoch" ]; then @COLD@; fi
 fi
 """
 
@@ -158,7 +158,7 @@ _fr_acts() {{
   _fr_x=${{1#*.}}; _fr_pid=${{_fr_x%%.*}}; _fr_x=${{_fr_x#*.}}; _fr_start=${{_fr_x%%.*}}; _fr_boot=${{_fr_x#*.}}
   case $_fr_pid in ''|0*|1|*[!0-9]*) return 1 ;; esac
   [ "$_fr_boot" = "${{_fr_me##*.}}" ] && [ "$_fr_pid" != "$_fr_own" ] || return 1
-  _fr_x=; read -r _fr_x 2>/dev/null <"$_fr_d/$1"
+  _fr_x=; read -r _fr_x 2>/dev/null <"$_fr_d$1"
   [ "$_fr_x" != idle ] && _fr_stat "$_fr_pid" && [ "$_fr_bt" = "$_fr_start" ]
 }}
 _fr_many() {{ [ $# -gt {_OLD_FILES_MAX} ]; }}
@@ -170,13 +170,13 @@ for _fr_o in $_fr_old; do
 done
 if _fr_many $_fr_old; then
   (
-    cd -- "$_fr_d" || exit
     set --
-    for _fr_x in looked.*; do [ ! -e "$_fr_x" ] || set -- "$@" "$_fr_x"; done
-    rm -f -- "$@" $_fr_old
+    for _fr_x in "${{_fr_d}}"looked.*; do set -- "$@" "$_fr_x"; done
+    for _fr_x in $_fr_old; do set -- "$@" "$_fr_d$_fr_x"; done
+    rm -f -- "$@"
   ) 2>/dev/null
 fi
-echo 2>/dev/null >"$_fr_d/looked.$_fr_epoch" || :
+echo 2>/dev/null >"${{_fr_d}}looked.$_fr_epoch" || :
 """
 # One word to the shell, which is not taken apart before it is needed.
 _HOT = _HOT.replace("@COLD@", f"eval {quote(_COLD)}")

@@ -30,15 +30,20 @@ def is_full_commit(name: str) -> bool:
 
 
 def init(mirror: str) -> list[str]:
-    """Make an empty mirror."""
-    return ["git", "init", "--quiet", "--bare", "--", mirror]
+    """Make an empty mirror, without the sample files that nobody reads there."""
+    return ["git", "init", "--quiet", "--bare", "--template=", "--", mirror]
 
 
-def fetch(mirror: str, url: str, *, local: bool, refspecs: tuple[str, ...] = REFSPECS) -> list[str]:
-    """Bring branches and tags of `url` into the mirror; what is gone there goes here."""
+def fetch(
+    mirror: str, url: str, *, local: bool, refspecs: tuple[str, ...] = REFSPECS, whole: bool = False
+) -> list[str]:
+    """Bring branches and tags of `url` into the mirror; what is gone there goes here.
+
+    With `whole`, which is for a mirror that is empty yet, what comes stays one pack instead of a file an object."""
     own = [f"--upload-pack={SAFE_UPLOAD_PACK}"] if local else []
     options = ["--quiet", "--force", "--prune", "--no-tags", "--no-write-fetch-head", "--no-auto-gc"]
-    return ["git", "-C", mirror, "fetch", *options, *own, "--", url, *refspecs]
+    packed = ["-c", "fetch.unpackLimit=1"] if whole else []
+    return ["git", "-C", mirror, *packed, "fetch", *options, *own, "--", url, *refspecs]
 
 
 def named(mirror: str, *refs: str) -> list[str]:

@@ -43,7 +43,7 @@ def files_of(app: Path) -> dict[str, str]:
     """Return everything below an app but the fence itself: what a refused step must not have touched."""
     found = {}
     for path in sorted(app.rglob("*")):
-        if "fence" in path.relative_to(app).parts:
+        if path.name.startswith("fence-"):
             continue
         kind = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else "directory"
         found[str(path.relative_to(app))] = kind
@@ -162,11 +162,11 @@ async def test_a_script_that_waits_is_ended_with_its_shell(kit: Kit) -> None:
         except FraisierError as error:
             lost.append(error)
 
-    busy = kit.app() / ".fraisier/fence"
+    busy = kit.app() / ".fraisier"
     with anyio.fail_after(20):
         async with anyio.create_task_group() as group:
             group.start_soon(late)
-            await until(lambda: any(f.read_text() == "busy\n" for f in busy.glob("*/*-000000000060.*")))
+            await until(lambda: any(f.read_text() == "busy\n" for f in busy.glob("fence-*-000000000060.*")))
             await take("preflight", (6, 61), by=kit.provider())
     assert isinstance(lost[0], ProviderConnectionError) and lost[0].context["in_doubt"] is True
     with pytest.raises(FencedError):
@@ -176,7 +176,7 @@ async def test_a_script_that_waits_is_ended_with_its_shell(kit: Kit) -> None:
 async def test_an_idle_shell_of_another_deployment_is_left_alone(kit: Kit) -> None:
     """A standing shell that has done its script serves on, whatever epoch comes: it is shared by targets."""
     provider, _, take = await deployed(kit)
-    lane_pids = {f.name.split(".")[1] for f in (kit.app() / ".fraisier/fence").glob("*/[0-9]*")}
+    lane_pids = {f.name.split(".")[2] for f in (kit.app() / ".fraisier").glob("fence-*.[0-9]*")}
     await take("switch", (6, 1), by=kit.provider())
     assert lane_pids and all(is_running(int(pid)) for pid in lane_pids)
     await take("switch", (6, 2), "r1", by=provider)
@@ -190,11 +190,11 @@ async def test_one_shell_that_served_both_epochs_does_not_end_itself(tmp_path: P
     transport = LocalTransport(environment, lanes=(lanes := Lanes(environment, grace_s=1.0)))
     try:
         assert (await transport.shell(guarded(fence(app, 1, 1), "echo $$"))).exit_code == 0
-        for file in app.glob(".fraisier/fence/*/*"):
+        for file in app.glob(".fraisier/fence-*"):
             file.write_text("busy\n")
         done = await transport.shell(guarded(fence(app, 2, 2), "echo again; false"))
         assert (done.exit_code, done.stdout) == (1, "again\n")
-        assert next(app.rglob("0000000002-*")).read_text() == "idle\n"
+        assert next(app.rglob("fence-*.0000000002-*")).read_text() == "idle\n"
     finally:
         await lanes.aclose()
 
@@ -216,9 +216,9 @@ async def test_without_a_journal_nothing_is_fenced_and_nothing_is_made_before_it
     await provider.control("stop", context, token=(1, 2), log_id=LOG)
     assert not kit.app().exists()
     await kit.deploy(provider, context, "r1")
-    assert not (kit.app() / ".fraisier/fence").exists()
+    assert not list(kit.app().rglob("fence-*"))
     await kit.call(provider, context, "preflight", "r1", token=(1, 3), log_id=LOG)
-    assert len(list((kit.app() / ".fraisier/fence").glob("*/[0-9]*"))) == 1
+    assert len(list((kit.app() / ".fraisier").glob("fence-*"))) == 1
 
 
 async def test_unfinished_releases_are_replaced_also_without_a_fence_directory(kit: Kit) -> None:
@@ -248,7 +248,7 @@ def test_what_stands_in_the_directories_does_no_harm(shell: list[str], tmp_path:
     neither refuse nor let pass anything."""
     app = state_of(tmp_path / "an app's $HOME; *")
     assert run(shell, guarded(fence(app, 1, 1), "true")).returncode == 0
-    space = next((app / ".fraisier/fence").iterdir())
+    space = next((app / ".fraisier").glob("fence-*")).name.partition(".")[0]
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().partition("-")[0]
     token = fence(app, 1, 2).token
     bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
@@ -266,14 +266,14 @@ def test_what_stands_in_the_directories_does_no_harm(shell: list[str], tmp_path:
             f"x{token}.{bystander.pid}.{start}.{boot}",
             f"{token}0.{bystander.pid}.{start}.{boot}",
         ):
-            (space / name).touch()
+            (app / ".fraisier" / f"{space}.{name}").touch()
         for name in ("9", f"{token}.swp", ".hidden", "9999999999", "9999999999-99999999999x", f"{token}"):
-            (space / name).touch()
+            (app / ".fraisier" / f"{space}.{name}").touch()
         done = run(shell, guarded(fence(app, 2, 1), "echo did"))
         assert (done.returncode, done.stdout, done.stderr) == (0, "did\n", "")
         assert bystander.poll() is None
         # Torn or empty, and really ours: it acts.
-        (space / f"{token}.{bystander.pid}.{start}.{boot}").write_text("id")
+        (app / ".fraisier" / f"{space}.{token}.{bystander.pid}.{start}.{boot}").write_text("id")
         assert run(shell, guarded(fence(app, 3, 1), "echo did")).returncode == 0
         assert bystander.wait(5) == -signal.SIGTERM
     finally:
@@ -312,7 +312,7 @@ def test_old_files_do_not_pile_up(tmp_path: Path) -> None:
     for seq in range(1, 25):
         assert run(["sh"], guarded(fence(app, 1, seq), "true")).returncode == 0
     assert run(["sh"], guarded(fence(app, 2, 30), "true")).returncode == 0
-    left = sorted(path.name.partition(".")[0] for path in (app / ".fraisier/fence").glob("*/[0-9]*"))
+    left = [path.name.split(".")[1] for path in (app / ".fraisier").glob("fence-*.0*-*")]
     assert left == [fence(app, 2, 30).token]
     assert run(["sh"], guarded(fence(app, 1, 29), "true")).returncode == 76
 

@@ -71,9 +71,11 @@ class GitSource:
         if self._fetched:
             return
         mirror = Path(self._mirror)
-        if not (mirror / "HEAD").exists():
+        is_new = not (mirror / "HEAD").exists()
+        if is_new:
             await self._git(commands.init(self._mirror))
-        done = await self._run(commands.fetch(self._mirror, self._remote.url, local=self._remote.is_local))
+        argv = commands.fetch(self._mirror, self._remote.url, local=self._remote.is_local, whole=is_new)
+        done = await self._run(argv)
         if done.exit_code != 0:
             raise self._problem(f"cannot fetch {self._remote.url}", done)
         self._fetched = True
