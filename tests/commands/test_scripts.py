@@ -81,7 +81,7 @@ def test_paths_stay_one_quoted_word(app: str) -> None:
 
 def test_git_command_lines() -> None:
     """What comes from outside stands behind `--`, or in a full ref name."""
-    assert git.init("/m") == ["git", "init", "--quiet", "--bare", "--", "/m"]
+    assert git.init("/m") == ["git", "init", "--quiet", "--bare", "--template=", "--", "/m"]
     assert git.fetch("/m", "-x", local=False)[-4:] == ["--", "-x", *git.REFSPECS]
     assert any(word.startswith("--upload-pack=") for word in git.fetch("/m", "/r", local=True))
     assert git.commit("/m", "abc") == [
