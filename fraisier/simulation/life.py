@@ -59,10 +59,10 @@ def live(
             on_death()
             return lived
         finally:
-            _unwind(loop)
+            unwind(loop)
 
 
-def _unwind(loop: VirtualLoop) -> None:
+def unwind(loop: VirtualLoop) -> None:
     """Cancel what is left and close the loop. anyio keeps the state of tasks that never end, and Python warns of them.
 
     Raises StandstillError when something refuses to end."""

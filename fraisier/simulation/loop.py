@@ -8,6 +8,7 @@ waits.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import heapq
 import random
 import selectors
@@ -19,6 +20,7 @@ from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
 from fraisier.simulation.ordered import ordered_cancellation
+from fraisier.simulation.process import PROCESS, Process
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -71,10 +73,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     `handles` counts the callbacks that ran: each is a stretch of one task between two awaits. The one with
     the number `dies_at` does not run any more: LoopDied leaves the loop instead.
+
+    Several processes can share a loop (`spawn`): what belongs to one that is dead never runs, what belongs to one that is
+    stopped runs when it goes on. `keeps_tasks` holds on to every task, so that what a dead process left suspended is not
+    taken apart by the garbage collector in the middle of the run.
     """
 
-    def __init__(self, *, seed: int | None = None, limit_s: float = 1e6, dies_at: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int | None = None,
+        limit_s: float = 1e6,
+        dies_at: int = 0,
+        keeps_tasks: bool = False,
+    ) -> None:
         self.handles = 0
+        self.kept: list[Task[Any]] | None = [] if keeps_tasks else None
+        self._graveyard: list[Handle] = []
+        self._haunted = False
         self._dies_at = dies_at
         self._dying = False
         self._now_s = 0.0
@@ -96,6 +112,37 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._tasks_made += 1
         return self._tasks_made
 
+    # Processes ----------------------------------------------------------------------------------------------
+
+    def spawn(self, process: Process, work: Coroutine[Any, Any, T]) -> Task[T]:
+        """Run `work`, and all that comes of it, as `process`."""
+        context = contextvars.copy_context()
+        context.run(PROCESS.set, process)
+        return self.create_task(work, name=process.name, context=context)
+
+    def go_on(self, process: Process) -> None:
+        """Let a stopped process go on with what came up meanwhile."""
+        process.stopped = False
+        self._ready.extend(process.stash)  # type: ignore[attr-defined]
+        process.stash.clear()
+
+    def _may_run(self, handle: Handle) -> bool:
+        process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
+        if process is None or self._haunted:
+            return True
+        if process.dead:
+            self._graveyard.append(handle)
+            return False
+        if process.stopped:
+            process.stash.append(handle)
+            return False
+        process.handles += 1
+        if process.handles == process.dies_at:
+            process.kill()
+            self._graveyard.append(handle)
+            return False
+        return True
+
     # Death --------------------------------------------------------------------------------------------------
 
     def die(self) -> None:
@@ -106,6 +153,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let what died run again for at most `limit_s` virtual seconds, so that its tasks can be put away."""
         self._dying, self._dies_at = False, 0
         self._limit_s = self._now_s + limit_s
+        self._haunted = True
+        self._ready.extend(self._graveyard)  # type: ignore[attr-defined]
+        self._graveyard.clear()
 
     # One round ----------------------------------------------------------------------------------------------
 
@@ -127,7 +177,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise StandstillError(f"the virtual clock stands still at {self._now_s:g} s: {_waiting(self)}")
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if handle._cancelled:
+            if handle._cancelled or not self._may_run(handle):
                 continue
             self.handles += 1
             if self.handles == self._dies_at:
@@ -215,7 +265,10 @@ def _make_task(
     loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T] | Generator[Any, None, T], **options: Any
 ) -> Future[T]:
     assert isinstance(loop, VirtualLoop)
-    return _NumberedTask(coro, loop=loop, **options)
+    task = _NumberedTask(coro, loop=loop, **options)
+    if loop.kept is not None:
+        loop.kept.append(task)
+    return task
 
 
 def _waiting(loop: asyncio.AbstractEventLoop) -> str:
