@@ -214,6 +214,8 @@ class Life(ABC):
                 )
             except GuardRefusedError:
                 return  # the lease is another's, who answers from now on
+            except DatabaseError:
+                return  # the scribe knows, and lets the deployment end at its next fact
 
     async def _asked(self, action: str, actor: Actor) -> tuple[str, str]:
         """Do what was asked, and return its effect (done, already, refused) with a sentence."""

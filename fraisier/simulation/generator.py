@@ -81,8 +81,8 @@ def _settings(rng: random.Random, count: int) -> Environment:
         recovery=Recovery(
             retry=Retry(max_attempts=rng.choice((1, 2, 3)), base_delay_s=rng.choice((0.1, 1.0)), max_delay_s=5.0)
         ),
-        timeout_s=rng.choice((60.0, 120.0, 300.0)),
-        rollback_timeout_s=rng.choice((None, 120.0)),
+        timeout_s=rng.choice((240.0, 600.0)),
+        rollback_timeout_s=rng.choice((None, 200.0)),
     )
 
 

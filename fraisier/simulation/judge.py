@@ -135,6 +135,8 @@ class Judge:
             return
         self._ask("P7 nothing is written under a lease that is another's")
         mine = self._epochs.get(process, {}).get(key, 0)
+        if isinstance(event, ev.DeploymentAborted) and not self._state(event.deployment_id).version:
+            return  # it was given up while it waited for the lease
         if mine != self._newest.get(key, 0):
             self._find(
                 "P7",
@@ -203,8 +205,8 @@ class Judge:
         self._done.add((event.deployment_id, event.target, event.step))
 
     def _capacity(self, record: Record, event: ev.StepStarted) -> None:
-        plan = self._plans.get(event.deployment_id)
-        if event.step != "restart" or plan is None:
+        plan, target = self._planned(event)
+        if event.step != "restart" or plan is None or target is None or target.action == "remove":
             return
         key = (event.deployment_id, event.target)
         self._restarted[key] = record.seq
@@ -247,6 +249,8 @@ class Judge:
 
     def _evidence(self, record: Record, event: ev.HealthPassed) -> None:
         self._passed[event.deployment_id, event.target] = record.seq
+        # It serves, as far as anybody can know; what it does after that is its own.
+        self._away.get(f"{event.fraise}/{event.environment}", set()).discard(event.target)
         host = self.world.hosts.get(event.target)
         now_s = self.world.now_s()
         if host is None or not event.release or now_s - host.faulted_s <= RECENT_S and host.faulted_s >= 0:
@@ -278,7 +282,9 @@ class Judge:
             faulted = host.faulted_s >= 0 and now_s - host.faulted_s < 600
             if known.outcome == "updated" and host.current != target.release:
                 self._find("P5", f"succeeded, and {target.name} is on {host.current} (seq {record.seq})")
-            if not faulted and self.world.behaviour(target.version, target.name).is_good and not host.serves(now_s):
+            good = self.world.behaviour(target.version, target.name).is_good
+            works = host.serves(now_s) if plan.settings.health_check else host.unit.runs(now_s)
+            if good and not faulted and not works:
                 self._find("P5", f"succeeded, and {target.name} does not serve (seq {record.seq})")
 
     def _back(self, record: Record, event: ev.DeploymentRolledBack) -> None:

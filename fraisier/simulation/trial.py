@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -123,6 +124,8 @@ class Trial:
             self._act(act)
         await self._until(begun_s + self.spec.calm_at_s)
         self._calm()
+        while not all(host.up for host in self.world.hosts.values()):
+            await asyncio.sleep(1.0)
         await self._all_end()
         await self._repair()
         self._look_at_the_end()
@@ -187,7 +190,8 @@ class Trial:
             ended = error.code
         except Exception as error:  # whatever a process raises beside our own errors is a finding
             if not process.dead:
-                self.judge.findings.append(f"a process raised {error!r}")
+                trace = "".join(traceback.format_exception(error)[-12:])
+                self.judge.findings.append(f"a process raised {error!r}\n{trace}")
             ended = "CRASHED"
         process.ended = not process.dead
         self.orchestrators.pop(process, None)
@@ -236,7 +240,7 @@ class Trial:
                     return "nothing"
                 result = await o.retry(ended[0])
             case "resume":
-                return await self._resume(o)
+                return await self._resume(o, act.lock_wait_s)
             case _:
                 unfinished = await o.open_deployments()
                 chosen = [state for state in unfinished if not state.rollback_of]
@@ -246,11 +250,13 @@ class Trial:
                 return str(steered.effect)
         return result.outcome
 
-    async def _resume(self, o: Orchestrator) -> str:
+    async def _resume(self, o: Orchestrator, lock_wait_s: float) -> str:
         ended = "nothing"
-        for state in await o.unfinished():
+        for state in await o.open_deployments():
+            if state.rollback_of:
+                continue
             try:
-                result = await o.resume(state.id)
+                result = await o.resume(state.id, lock_wait_s=lock_wait_s)
             except FraisierError as error:
                 ended = error.code
                 continue
@@ -357,10 +363,13 @@ class Trial:
 
     async def _repair(self) -> None:
         """Resume what is unfinished, then deploy a version that is good everywhere: it must come through."""
-        for _ in range(_REPAIRS):
+        for number in range(_REPAIRS):
             if not await self._unfinished():
                 break
-            await self._must(self._start(Act(at_s=0, kind="resume", lock_wait_s=90.0)))
+            # Of a holder that is dead elsewhere nothing is known before its lease has expired, and after the clock was set
+            # back, before it was silent for as long.
+            wait_s = self.spec.lease_ttl_s * 1.5 if number else 0.0
+            await self._must(self._start(Act(at_s=0, kind="resume", lock_wait_s=wait_s)))
         self._look_at_repaired()
         lost = not self.judge.trusts_tokens
         for last in range(3):

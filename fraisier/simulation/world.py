@@ -235,17 +235,17 @@ class World:
     def _migrate(self, command: Command) -> None:
         host, call = command.host, command.call
         migrate = call.context.settings.migrate
-        for attempt in range(call.attempt - 1, 0, -1):
-            key = receipt_key(call, attempt)
-            found = host.receipts.setdefault(key, "never")
+        for attempt in range(call.attempt, 0, -1):
+            key, own = receipt_key(call, attempt), attempt == call.attempt
+            found = host.receipts.get(key) if own else host.receipts.setdefault(key, "never")
             if found == "running":
                 self.counters["migrations attached to"] += 1
                 self.later(0.05, self._migrate, command)
                 return
-            if found == "done" and call.resumes:
+            if found == "done" and (own or call.resumes):
                 self._over(command, None, {"release": call.release, "migrated": True})
                 return
-            if found == "failed" and call.resumes:
+            if found == "failed" and (own or call.resumes):
                 self._over(command, MigrationError(f"the migration on {host.name} had failed"))
                 return
             if found == "lost" and (migrate is None or migrate.resume == "manual"):
