@@ -36,14 +36,14 @@ _ASK_AGAIN_S = 0.5
 
 
 class Want(msgspec.Struct, frozen=True, kw_only=True):
-    """Who wants the lease of what. `force` overrides a freeze, on the record; `heeds_freeze` is False for what makes a
-    deployment safe that began before the freeze."""
+    """Who wants the lease of what. `force` overrides a freeze, on the record; `is_new` is False for who goes on with a
+    deployment that was begun before: it goes through a freeze, and changes nothing about the deployment while it waits."""
 
     fraise: str
     environment: str
     deployment_id: str
     force: bool = False
-    heeds_freeze: bool = True
+    is_new: bool = True
 
     @property
     def about(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Leases:
         wait_s: float = 0.0,
         stop: StopSignal | None = None,
         force: bool = False,
-        heeds_freeze: bool = True,
+        is_new: bool = True,
     ) -> AsyncIterator[Lease]:
         """Hold the lease inside the block and give it back at its end, also when the block is cancelled.
 
@@ -96,7 +96,7 @@ class Leases:
             environment=environment,
             deployment_id=deployment_id,
             force=force,
-            heeds_freeze=heeds_freeze,
+            is_new=is_new,
         )
         lease = await self._acquire(want, wait_s, stop or StopSignal())
         try:
@@ -129,7 +129,8 @@ class Leases:
             if not told:
                 told = True
                 owner = hindrance.facts["holder"].owner
-                await self.bus.publish(ev.DeploymentQueued(**want.about, holder=owner))
+                if want.is_new:
+                    await self.bus.publish(ev.DeploymentQueued(**want.about, holder=owner))
                 await self.bus.publish(ev.LeaseWaiting(**want.about, **hindrance.facts))
             await stop.sleep(min(_ASK_AGAIN_S, max(0.0, deadline - anyio.current_time())))
 
@@ -138,7 +139,7 @@ class Leases:
         if lease is None:
             return None
         now_us = self.clock.now_us()
-        if lease.is_frozen(now_us) and want.heeds_freeze and not want.force:
+        if lease.is_frozen(now_us) and want.is_new and not want.force:
             return Hindrance(frozen(lease), lease.epoch, Holder(owner=lease.frozen_by), lease.frozen_us)
         if silent or self.is_free(lease, now_us):
             return None

@@ -110,6 +110,8 @@ class Life(ABC):
             await self._end_failed("locked", "locked", error.message)
             return self._result(error.hint)
         except InterruptedError as error:
+            if not self._is_ours:
+                raise
             await self._stopped(error.message)
             return self._result()
         except GuardRefusedError as error:
@@ -130,7 +132,7 @@ class Life(ABC):
             wait_s=self._lock_wait_s,
             stop=self._stop,
             force=bool(self._options.get("force")),
-            heeds_freeze=not self._resumes,
+            is_new=not self._resumes,
         ) as lease:
             self._scribe.guard = lease.guard
             if self._resumes and not await self._reopen():
@@ -154,7 +156,7 @@ class Life(ABC):
 
     async def _last_words(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_LAST_WORDS_S):
-            if self._has_ended:
+            if self._has_ended or not self._is_ours:
                 return
             for target in self._state.targets.values():
                 step = target.steps.get(target.step)
@@ -202,7 +204,7 @@ class Life(ABC):
     async def _attend(self, requests: MemoryObjectReceiveStream[Record]) -> None:
         """Answer what is asked from any terminal, for as long as the deployment runs here."""
         async for record in requests:
-            if not isinstance(record.event, SteeringRequest):
+            if not isinstance(record.event, SteeringRequest) or not self._is_ours:
                 continue
             action, actor = REQUESTS[record.event.__class__], record.event.actor
             try:
@@ -365,6 +367,12 @@ class Life(ABC):
     @property
     def _state(self) -> DeploymentState:
         return self._scribe.deployment(self.deployment_id)
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether we may write about it: who waits for the lease to go on with a deployment may not, for another process
+        carries it out, or may any moment."""
+        return not self._resumes or self._scribe.guard is not None
 
     @property
     def _has_ended(self) -> bool:

@@ -208,6 +208,8 @@ class Judge:
         plan, target = self._planned(event)
         if event.step != "restart" or plan is None or target is None or target.action == "remove":
             return
+        if event.target in plan.down:
+            return  # it was down when this was planned, so it needs no permit
         key = (event.deployment_id, event.target)
         self._restarted[key] = record.seq
         now_s = self.world.now_s()

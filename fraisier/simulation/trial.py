@@ -372,7 +372,7 @@ class Trial:
             await self._must(self._start(Act(at_s=0, kind="resume", lock_wait_s=wait_s)))
         self._look_at_repaired()
         lost = not self.judge.trusts_tokens
-        for last in range(3):
+        for last in range(3 + 2 * len(self.world.hosts)):
             act = Act(at_s=0, kind="deploy", version="v9", force=True, lock_wait_s=4000.0)
             ended = await self._must(self._start(act))
             if ended in ("succeeded", "unchanged"):
