@@ -187,6 +187,9 @@ class Judge:
         plan, target = self._planned(event)
         if plan is None or target is None or plan.kind != "deploy" or event.step not in CHANGING:
             return
+        migrate = plan.settings.migrate
+        if event.step == "migrate" and migrate is not None and migrate.on == "first":
+            return  # it comes before all waves, whichever target does it
         self._ask("P1 a wave begins after the one before it is verified")
         waves = self._state(event.deployment_id).waves
         for number in range(1, target.wave):

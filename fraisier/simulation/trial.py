@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -110,6 +111,7 @@ class Trial:
         self.told: list[str] = []
         self.outcomes: Counter[str] = Counter()
         self.busy_s = 0.0
+        self.hint = ""
 
     # the story
 
@@ -248,6 +250,7 @@ class Trial:
                     return "nothing"
                 steered = await getattr(o, act.kind)(chosen[-1].id)
                 return str(steered.effect)
+        self.hint = result.hint or ""
         return result.outcome
 
     async def _resume(self, o: Orchestrator, lock_wait_s: float) -> str:
@@ -377,19 +380,16 @@ class Trial:
             ended = await self._must(self._start(act))
             if ended in ("succeeded", "unchanged"):
                 return
-            if ended == "failed" and self._capacity_refusal():
-                # As the hint says: what is down is repaired first.
-                down = tuple(sorted(n for n, v in self.world.serving().items() if not v))
-                only = msgspec.structs.replace(act, limit=down)
-                await self._must(self._start(only))
+            if down := self._named_by_hint():  # what is down is repaired first, as the refusal says
+                await self._must(self._start(msgspec.structs.replace(act, limit=down)))
                 continue
             if not (lost and last == 0):
                 break
         self.judge.findings.append(f"P6: after everything the next deployment ended as {ended}")
 
-    def _capacity_refusal(self) -> bool:
-        newest = max(self.store._tables.deployments.values(), key=lambda d: d.first_seq)
-        return newest.reason == "capacity"
+    def _named_by_hint(self) -> tuple[str, ...]:
+        found = re.search(r"--limit ([^ ,]+(?:,[^ ,]+)*)", self.hint)
+        return tuple(found[1].split(",")) if found else ()
 
     async def _unfinished(self) -> bool:
         states = await self.store.deployments(limit=200)
