@@ -115,7 +115,8 @@ if @WHEN@; then
     _fr_me=$_fr_me.${{_fr_x%%-*}} ;;
   esac
   _fr_r=$_fr_d$_fr_t.$_fr_me
-  echo busy 2>/dev/null 1<>"$_fr_r" || {{
+  # On a full disk there is often room for a name still, and an empty file means busy, too: the way back must not be barred.
+  echo busy 2>/dev/null 1<>"$_fr_r" || true 2>/dev/null >"$_fr_r" || {{
     mkdir -p -- "$_fr_app/{STATE}" @MAKES@ && fence_made=yes && echo busy 1<>"$_fr_r"
   }} || _fr_fail {EXIT_BUSY} "cannot register in $_fr_app/{STATE}"
   _fr_old=

@@ -3,7 +3,8 @@
 A job is a directory, made by `mkdir`, which succeeds once. Its wrapper, a session of its own, writes `pid` (pid, start
 time, boot id), then takes `go` by `mkdir`, runs the command with its output in the files `out` and `err`, and renames
 the exit code into `rc`. Whoever finds that nothing has begun takes `go` as a plain file; only one of the two can be, so
-that what was found not begun never begins. The environment is inherited, and nothing of it is written down.
+that what was found not begun never begins. Whoever ends a job leaves the file `cut` first: the exit code of what was
+ended tells nothing about what it had done. The environment is inherited, and nothing of it is written down.
 Linux, because only /proc tells who is who.
 """
 
@@ -71,16 +72,17 @@ known() {
   # Sets state of the job in this directory: new, void, running, ended (with rc), orphan or lost; and pid, start, boot.
   state=new rc= PIDFILE=pid
   read_pid; boot_id
-  if ended; then state=ended; return 0; fi
+  if ended; then has_ended; return 0; fi
   if [ -f go ]; then state=void; return 0; fi
   [ -d go ] || return 0
   if is_up; then state=running; return 0; fi
   # It may have ended between the two looks.
-  if ended; then state=ended; return 0; fi
+  if ended; then has_ended; return 0; fi
   members
   if [ -n "$left" ]; then state=orphan; else state=lost; fi
 }
 ended() { [ -e rc ] && read -r rc <rc && [ -n "$rc" ]; }
+has_ended() { if [ -e cut ]; then state=lost rc=; else state=ended; fi; }
 take() {
   # Takes `go`, so that what has not begun never does.
   known
@@ -199,6 +201,7 @@ JOB={quote(job)}
   if [ "$state" != void ]; then
     members
     if [ -n "$left" ]; then
+      [ "$state" = ended ] || : >cut
       signal TERM
       wait_gone {grace_ms} || {{ signal KILL; wait_gone 200; }} || {{ signal KILL; wait_gone 1000; }} || echo "left$left"
     fi

@@ -142,7 +142,8 @@ def _rolled_back(t: Tables, r: Record, e: ev.DeploymentRolledBack) -> None:
 
 
 def _needs_attention(t: Tables, r: Record, e: ev.DeploymentNeedsAttention) -> None:
-    _end(t, r, e, "needs_attention", "needs_attention")
+    # What was asked for before somebody has to look is not what is wanted after it.
+    _end(t, r, e, "needs_attention", "needs_attention").asked = ""
 
 
 def _interrupted(t: Tables, r: Record, e: ev.DeploymentInterrupted) -> None:
@@ -205,6 +206,11 @@ def _asked(what: str) -> Callable[[Tables, Record, Any], None]:
             d.asked = what
 
     return fold
+
+
+def _acknowledged(t: Tables, r: Record, e: ev.DeploymentAcknowledged) -> None:
+    if e.effect == "refused":
+        t.deployment(e.deployment_id).asked = ""
 
 
 def _end(t: Tables, r: Record, e: Any, state: str, outcome: str) -> DeploymentState:
@@ -324,6 +330,7 @@ _FOLD: dict[type[Event], Callable[[Tables, Record, Any], None]] = {
     ev.PauseRequested: _asked("pause"),
     ev.PromoteRequested: _asked(""),
     ev.ResumeRequested: _asked(""),
+    ev.DeploymentAcknowledged: _acknowledged,
     ev.RecoveryDecided: _decided,
     ev.RollbackStarted: _rollback_started,
     ev.LeaseAcquired: _lease_acquired,

@@ -76,7 +76,10 @@ class StepCall(msgspec.Struct, frozen=True):
     deployment is undone); `previous_release` is what was current before; `token` orders the effects of holders at the
     target: (lease epoch, seq of the intent) in the journal `log_id` (32 hex digits, the journal's `fence_id`), and a
     call without one is not fenced; `resumes` is the number of the earlier attempt whose outcome nobody recorded (0:
-    there is none); `keep` names releases that cleanup must not remove. With a `hook` the step is to run it, and `release`
+    there is none). A call that `settles` finds out what became of that attempt and begins nothing: it waits for a
+    migration, and ends a build or a hook. `abandoned` says, when the call is cancelled, whether what it began at the
+    target is another's by now, and is left alone;
+    `keep` names releases that cleanup must not remove. With a `hook` the step is to run it, and `release`
     is what the deployment brings.
     """
 
@@ -87,6 +90,8 @@ class StepCall(msgspec.Struct, frozen=True):
     token: tuple[int, int] = (0, 0)
     log_id: str = ""
     resumes: int = 0
+    settles: bool = False
+    abandoned: Callable[[], bool] | None = None
     release: str = ""
     version: str = ""
     previous_release: str = ""

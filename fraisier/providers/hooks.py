@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import anyio
+import msgspec
 
 from fraisier.commands.jobs import JOBS
 from fraisier.config.resolve import Resolver, template_names
@@ -29,7 +30,8 @@ class HookRunner(Protocol):
     async def run(self, call: StepCall) -> dict[str, Any]:
         """Run a hook, or take what an earlier attempt of it came to, and return the evidence.
 
-        Raises HookError when it failed, InDoubtError when nobody knows how it ended, and it may not be repeated.
+        A call that `settles` ends what an earlier attempt began, and begins nothing. Raises HookError when it failed or
+        was ended, InDoubtError when nobody knows how it ended, and it may not be repeated.
         """
         ...
 
@@ -44,7 +46,10 @@ async def run_at_target(call: StepCall, site: Site) -> dict[str, Any]:
     text, env = place.command(hook.command, _where(hook))
     cwd = place.release_path if hook.in_release else place.app
     jobs = Jobs(
-        Site(place, site.transport, None, site.token, site.log_id), f"{place.app}/{JOBS}", where=str(place)
+        Site(place, site.transport, None, site.token, site.log_id),
+        f"{place.app}/{JOBS}",
+        where=str(place),
+        abandoned=call.abandoned,
     )
     return await _run(jobs, call, Command(text, cwd, {**env, **_variables(hook)}), "")
 
@@ -66,7 +71,7 @@ class HooksHere:
         transport = LocalTransport(self._environ)
         try:
             command = Command(text, self._cwd, {**env, **_variables(hook)})
-            return await _run(self._jobs(transport), call, command, _digest(target))
+            return await _run(self._jobs(transport, call), call, command, _digest(target))
         finally:
             with anyio.CancelScope(shield=True):
                 await transport.aclose()
@@ -78,7 +83,7 @@ class HooksHere:
         transport = LocalTransport(self._environ)
         try:
             with anyio.move_on_after(_FORGET_S):
-                jobs = self._jobs(transport)
+                jobs = self._jobs(transport, None)
                 receipts = [one for one in await jobs.survey() if one.name.deployment_id == deployment_id]
                 for one in receipts:
                     if one.state not in ("ended", "void"):
@@ -88,9 +93,10 @@ class HooksHere:
             with anyio.CancelScope(shield=True):
                 await transport.aclose()
 
-    def _jobs(self, transport: LocalTransport) -> Jobs:
+    def _jobs(self, transport: LocalTransport, call: StepCall | None) -> Jobs:
         where = "the orchestrator"
-        return Jobs(OpenDoor(transport, where), self._directory, where=where)
+        abandoned = None if call is None else call.abandoned
+        return Jobs(OpenDoor(transport, where), self._directory, where=where, abandoned=abandoned)
 
     def _of_target(self, call: StepCall) -> tuple[str, dict[str, str]]:
         place = Place(
@@ -128,6 +134,10 @@ class HooksHere:
 async def _run(jobs: Jobs, call: StepCall, command: Command, own: str) -> dict[str, Any]:
     hook = _hook(call)
     name = JobName(call.deployment_id, f"hook-{hook.phase}{own}", call.attempt, hook.number)
+    if call.settles:
+        await jobs.settle(msgspec.structs.replace(name, attempt=call.resumes))
+        await jobs.end_step(name.deployment_id, name.step)
+        raise HookError(f"hook {hook.name} ({hook.phase}) had not ended, and was given up", code="NOT_ENDED")
     done: Completed = await jobs.run_once(
         name, command, resumes=call.resumes, may_repeat=hook.may_repeat, on_output=call.on_output
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
+import msgspec
 
 from fraisier.commands import fence as fences
 from fraisier.commands import listeners, releases
@@ -273,16 +274,17 @@ class HostProvider(ABC):
         artifact = await self._sources.present(settings, call.artifact)
         if settings.build_on == "target" or not settings.build:
             return artifact
-        names = {
-            "fraise": call.context.fraise,
-            "environment": call.context.environment,
-            "version": artifact.version,
-        }
-        return await self._sources.built(
-            BuildJob(artifact, settings, names, call.deployment_id, call.on_output)
-        )
+        return await self._sources.built(self._build_job(msgspec.structs.replace(call, artifact=artifact)))
+
+    def _build_job(self, call: StepCall) -> BuildJob:
+        context = call.context
+        artifact = call.artifact or Artifact(version=call.version)
+        names = {"fraise": context.fraise, "environment": context.environment, "version": artifact.version}
+        return BuildJob(artifact, context.settings, names, call.deployment_id, call.on_output)
 
     async def _stage(self, call: StepCall, site: Site) -> Evidence:
+        if call.settles:
+            return await self._end_stage(call, site)
         artifact = await self._shipped(call)
         place = site.place
         if not place.release:
@@ -318,6 +320,16 @@ class HostProvider(ABC):
             raise
         return evidence
 
+    async def _end_stage(self, call: StepCall, site: Site) -> Evidence:
+        """End the build that an earlier attempt began, and take its tree away."""
+        if call.context.settings.build_on == "orchestrator":
+            await self._sources.end_build(self._build_job(call))
+        long = LongSteps(call, site)
+        await long.end()
+        discard = long.forgetting() + releases.discard(site.place.app, site.place.release)
+        await site.script(discard, what="stage", changes=True)
+        raise ProviderError(f"stage of {site.place} had not ended, and was given up", code="NOT_ENDED")
+
     async def _unpack(
         self, site: Site, artifact: Artifact, archive: str, done: str, *, unless_any: str = ""
     ) -> str:
@@ -342,6 +354,9 @@ class HostProvider(ABC):
         if not template:
             return {"migrated": False}
         where = "migrate.rollback_command" if call.undo else "migrate.command"
+        if call.settles:
+            await LongSteps(call, site).settle(may_repeat=migrate.resume == "rerun")
+            return {"migrated": True, "undone": call.undo}
         await LongSteps(call, site).migrate(template, where, may_repeat=migrate.resume == "rerun")
         return {"migrated": True, "undone": call.undo}
 

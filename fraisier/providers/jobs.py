@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal, Protocol, cast
 
@@ -136,8 +136,17 @@ class Jobs:
     there; the job then goes on by itself.
     """
 
-    def __init__(self, door: Door, directory: str, *, where: str, grace_s: float = GRACE_S) -> None:
+    def __init__(
+        self,
+        door: Door,
+        directory: str,
+        *,
+        where: str,
+        grace_s: float = GRACE_S,
+        abandoned: Callable[[], bool] | None = None,
+    ) -> None:
         self._door = door
+        self._abandoned = abandoned
         self._directory = directory
         self._where = where
         self._grace_s = grace_s
@@ -170,7 +179,7 @@ class Jobs:
         `resumes` is the attempt whose outcome nobody recorded (0: there is none); a failure that is on record may be tried
         again. Raises InDoubtError when one began and ended without telling how, unless it `may_repeat`.
         """
-        earlier = await self._earlier(name, resumes=resumes) if name.attempt > 1 else None
+        earlier = await self.earlier(name, resumes=resumes) if name.attempt > 1 else None
         if earlier is None or (earlier.exit_code and not resumes):
             return await self.run(name, command, on_output=on_output)
         if earlier.in_doubt and may_repeat:
@@ -178,7 +187,7 @@ class Jobs:
             return await self.run(name, command, on_output=on_output)
         return await self.follow(earlier.name, on_output=on_output)
 
-    async def _earlier(self, name: JobName, *, resumes: int) -> Receipt | None:
+    async def earlier(self, name: JobName, *, resumes: int) -> Receipt | None:
         """Return the newest job that an earlier attempt has begun; what has not begun by now never will."""
         late: Receipt | None = None
         if resumes:
@@ -259,7 +268,19 @@ class Jobs:
     async def _script(self, text: str, *, changes: bool = False) -> str:
         return await self._door.script(text, what="a look at the jobs", changes=changes)
 
+    async def end_step(self, deployment_id: str, step: str) -> None:
+        """End every job of a deployment's step, and forget it."""
+        receipts = [
+            r for r in await self.survey() if (r.name.deployment_id, r.name.step) == (deployment_id, step)
+        ]
+        for receipt in receipts:
+            if receipt.state not in ("ended", "void"):
+                await self.end(receipt.name)
+        await self.forget(receipts)
+
     async def _give_up(self, name: JobName) -> None:
+        if self._abandoned is not None and self._abandoned():
+            return  # whoever has the lease now finds it, and decides
         # What ended the waiting counts; a job that a newer holder took over is not ours to end.
         with suppress(FraisierError):
             await self.end(name)

@@ -24,7 +24,7 @@ class LongSteps:
         self._step = f"{call.step}-undo" if call.undo else call.step
         # What the launch of a job prints is no output of the step.
         door = msgspec.structs.replace(site, on_output=None)
-        self._jobs = Jobs(door, f"{site.place.app}/{JOBS}", where=str(site.place))
+        self._jobs = Jobs(door, f"{site.place.app}/{JOBS}", where=str(site.place), abandoned=call.abandoned)
         self._build = call.context.settings.build if call.context.settings.build_on == "target" else ()
         self._builds_begun: dict[int, Receipt] = {}
 
@@ -83,7 +83,31 @@ class LongSteps:
         would be gone on with."""
         return forget_step(f"{self._site.place.app}/{JOBS}", self._call.deployment_id, self._step)
 
+    async def end(self) -> None:
+        """End what an earlier attempt builds, and make sure that nothing of it begins any more."""
+        for number in range(1, len(self._build) + 1):
+            await self._jobs.settle(self._name(number, attempt=self._call.resumes))
+        await self._jobs.end_step(self._call.deployment_id, self._step)
+
     # migrate
+
+    async def settle(self, *, may_repeat: bool) -> None:
+        """Wait for what an earlier attempt of the migration came to; none is begun.
+
+        Raises MigrationError when it failed or had never begun; InDoubtError when nobody can tell how it ended, and it must
+        not be repeated."""
+        place = self._site.place
+        found = await self._jobs.earlier(self._name(1), resumes=self._call.resumes)
+        if found is None:
+            raise MigrationError(f"the migration of {place} had not begun", code="NOT_BEGUN")
+        try:
+            done = await self._jobs.follow(found.name, on_output=self._site.on_output)
+        except InDoubtError as error:
+            if may_repeat:
+                raise MigrationError(error.message, context=error.context, cause=error) from error
+            raise
+        if done.exit_code != 0:
+            raise MigrationError(f"the migration of {place} had failed, exit code {done.exit_code}")
 
     async def migrate(self, template: str, where: str, *, may_repeat: bool) -> None:
         """Run the migration, or take what an earlier attempt of it came to.

@@ -62,6 +62,7 @@ class Deployer(Life):
         )
         self._request = request
         self._is_ending = False
+        self._is_leaving = False
         limit, exclude = ((), ()) if frozen is not None else (request.limit, request.exclude)
         self._targets: tuple[Target, ...] = select(self._settings.targets, limit, exclude)
         if request.strategy and request.strategy not in STRATEGIES:
@@ -121,7 +122,7 @@ class Deployer(Life):
     async def _prepare_plan(self, provider: Provider) -> Plan | None:
         """Return the plan, now in the journal, or None when nobody could be reached and the end is written."""
         with anyio.CancelScope(deadline=anyio.current_time() + self._settings.timeout_s) as scope:
-            artifact, seen = await self._learn(provider)
+            artifact, seen = await self._stop.unless_asked(lambda: self._learn(provider))
         if scope.cancelled_caught:
             raise DeploymentError(
                 f"the source and the targets did not answer within {self._settings.timeout_s:g} s",
@@ -174,7 +175,7 @@ class Deployer(Life):
                 )
             )
             return
-        rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=lease.epoch)
+        rollbacks = self._rollbacks(lease, provider)
         new = [
             target.name
             for target in plan.targets
@@ -196,15 +197,25 @@ class Deployer(Life):
             epoch=lease.epoch,
             log_id=self._world.journal.fence_id,
             hooks=hooks,
+            abandoned=lambda: lease.is_lost,
         )
+        releases = await self._world.releases(plan.fraise, plan.environment)
+        runner = Runner(steps, capacity=capacity, releases=releases, restore_one=restore_one)
+        doubt = await runner.settle() if self._resumes and self._goes_back(runner) else None
+        # Who aborts what needed attention has looked, and wants it to end.
+        if doubt is not None and not (self._stop.aborted and self._was == "needs_attention"):
+            await self._conclude(plan, doubt, rollbacks, capacity)
+            return
         if self._state.decision:
             verdict = Verdict("changed", self._state.decided_reason, self._state.decided_detail)
             await self._conclude(plan, verdict, rollbacks, capacity)
             return
-        releases = await self._world.releases(plan.fraise, plan.environment)
-        runner = Runner(steps, capacity=capacity, releases=releases, restore_one=restore_one)
         verdict = await runner.run(plan.settings.timeout_s)
         await self._conclude(plan, verdict, rollbacks, capacity)
+
+    def _goes_back(self, runner: Runner) -> bool:
+        """Whether a resumed deployment may go back before it has asked again for every step in doubt."""
+        return self._stop.aborted or bool(self._state.decision) or bool(runner.crew.errors)
 
     # the end
 
@@ -227,6 +238,7 @@ class Deployer(Life):
             case "interrupted" if self._stop.aborted:
                 await self._abort(plan, verdict, rollbacks, capacity)
             case "interrupted":
+                self._is_leaving = True
                 await self._interrupted(verdict.reason, verdict.detail)
             case "doubt":
                 await self._needs_attention(verdict.reason, verdict.detail)
@@ -355,6 +367,10 @@ class Deployer(Life):
     async def _asked(self, action: str, actor: Actor) -> tuple[str, str]:
         """Abort, pause, promote and resume; whatever is going back already goes on to its end."""
         who = actor.user or "somebody"
+        if self._is_leaving:
+            return "", ""
+        if action == "abort" and self._stop.aborted:
+            return "already", "it is being aborted"
         if self._state.decision == "rollback" or self._state.child_id:
             return (
                 "refused",
@@ -364,8 +380,6 @@ class Deployer(Life):
             return "refused", "its last step is done, and it is coming to its end"
         match action:
             case "abort":
-                if self._stop.aborted:
-                    return "already", "it is being aborted"
                 self._stop.request(f"aborted by {who}", abort=True)
                 return "done", "no further step begins; then what was begun is put right"
             case "pause":
@@ -377,11 +391,11 @@ class Deployer(Life):
             return "refused", f"it is stopping: {self._stop.reason}"
         if self._stop.paused:
             return "already", "it is paused"
-        self._stop.pause()
         if self._state.state == "running":
             await self._say(
                 ev.DeploymentPaused(**self._about(), reason="requested", detail=f"paused by {who}")
             )
+        self._stop.pause()
         return "done", "running steps finish; no further target is changed until `promote` or `resume`"
 
     async def _asked_to_go_on(self, action: str, actor: Actor) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -72,8 +72,10 @@ class Hooks:
         epoch: int,
         log_id: str,
         skip: bool = False,
+        abandoned: Callable[[], bool] | None = None,
     ) -> None:
         self._plan = plan
+        self._abandoned = abandoned
         self._scribe = scribe
         self._provider = provider
         self._here = here
@@ -129,6 +131,30 @@ class Hooks:
                     )
                     found.append(str(due))
         return found
+
+    async def give_up(self) -> None:
+        """End the hooks that an earlier process began and nobody knows the end of: the deployment goes back."""
+        for point, hooks in self._at.items():
+            if point in ENDINGS:
+                continue  # those are about to run, or to be gone on with
+            targets = (None, *self._plan.changes) if is_of_deployment(point) else self._plan.changes
+            for number, hook in enumerate(hooks, 1):
+                for target in targets:
+                    due = Due(point, number, hook, target)
+                    known = self._known(due)
+                    if known is not None and known.status == "started":
+                        await self._end(due, known.attempt)
+
+    async def _end(self, due: Due, begun: int) -> None:
+        attempt = begun + 1
+        intent = await self._scribe.say(ev.HookStarted(**self._about(due), attempt=attempt))
+        call = self._call(due, attempt, intent.seq, [], resumes=begun)
+        try:
+            await self._perform(due, msgspec.structs.replace(call, settles=True))
+        except _LEASE_ENDED:
+            raise
+        except FraisierError as error:
+            await self._say_failed(due, attempt, error, known=False)
 
     # one point
 
@@ -253,6 +279,7 @@ class Hooks:
             token=(self._epoch, seq),
             log_id=self._log_id,
             resumes=resumes,
+            abandoned=self._abandoned,
             release="" if target is None else target.release,
             version=plan.version if target is None else target.version,
             previous_release="" if target is None else target.previous_release,

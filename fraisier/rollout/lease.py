@@ -236,6 +236,11 @@ class Lease:
         self.broken: FraisierError | None = None
 
     @property
+    def is_lost(self) -> bool:
+        """Whether another has it by now, as far as this process knows."""
+        return bool(self.lost)
+
+    @property
     def guard(self) -> Guard:
         """The condition that every event of the deployment is appended under: the lease is still ours."""
 

@@ -32,6 +32,7 @@ from fraisier.rollout.look import Look
 from fraisier.rollout.plan import Plan, Seen
 from fraisier.rollout.reopen import has_begun_hooks, hooks_in_doubt, in_doubt_for_good, open_deployments
 from fraisier.rollout.result import DeploymentResult, result_of
+from fraisier.rollout.rollback import Rollbacks
 from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.steering import REQUESTS
 from fraisier.rollout.stop import StopSignal
@@ -79,6 +80,8 @@ class Life(ABC):
         self.deployment_id = resumes.id if resumes is not None else world.ids.deployment()
         self._scribe = Scribe(world.bus, Tables())
         self._hooks: Hooks | None = None
+        self._was = ""
+        """The state that a resumed deployment was found in."""
         self._started = 0.0
         if missing := world.resolver.missing(settings):
             raise ConfigurationError(
@@ -174,6 +177,7 @@ class Life(ABC):
         state = await journal.deployment(self.deployment_id)
         if state is None:  # pragma: no cover - it was read before, and rows are not deleted
             return False
+        self._was = state.state
         self._scribe.tables.deployments[state.id] = state
         linked = {state.child_id, *state.children.values()} - {""}
         for child_id in sorted(linked):
@@ -209,6 +213,8 @@ class Life(ABC):
             action, actor = REQUESTS[record.event.__class__], record.event.actor
             try:
                 effect, detail = await self._asked(action, actor)
+                if not effect:
+                    continue  # who asks finds nobody in a moment, and does it instead
                 await self._say(
                     ev.DeploymentAcknowledged(
                         **self._about(), action=action, request_seq=record.seq, effect=effect, detail=detail
@@ -220,7 +226,7 @@ class Life(ABC):
                 return  # the scribe knows, and lets the deployment end at its next fact
 
     async def _asked(self, action: str, actor: Actor) -> tuple[str, str]:
-        """Do what was asked, and return its effect (done, already, refused) with a sentence."""
+        """Do what was asked, and return its effect (done, already, refused; empty: it is for others) with a sentence."""
         return "refused", "a rollback goes on to its end: to leave it half-way would help nobody"
 
     async def _unfinished(self) -> list[DeploymentState]:
@@ -359,8 +365,18 @@ class Life(ABC):
             epoch=lease.epoch,
             log_id=self._world.journal.fence_id,
             skip=skip,
+            abandoned=lambda: lease.is_lost,
         )
         return self._hooks
+
+    def _rollbacks(self, lease: Lease, provider: Provider) -> Rollbacks:
+        return Rollbacks(
+            self._world,
+            scribe=self._scribe,
+            provider=provider,
+            epoch=lease.epoch,
+            abandoned=lambda: lease.is_lost,
+        )
 
     # small things
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -30,8 +30,17 @@ _LAST_WORDS_S = 15.0
 class Rollbacks:
     """Runs rollback plans under the lease of the deployment that they undo."""
 
-    def __init__(self, world: World, *, scribe: Scribe, provider: Provider, epoch: int) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        scribe: Scribe,
+        provider: Provider,
+        epoch: int,
+        abandoned: Callable[[], bool] | None = None,
+    ) -> None:
         self._world = world
+        self._abandoned = abandoned
         self._scribe = scribe
         self._provider = provider
         self._epoch = epoch
@@ -189,6 +198,7 @@ class Rollbacks:
             stop=StopSignal(),
             epoch=self._epoch,
             log_id=self._world.journal.fence_id,
+            abandoned=self._abandoned,
         )
         runner = Runner(
             steps, capacity=capacity, releases=await self._world.releases(plan.fraise, plan.environment)

@@ -25,6 +25,9 @@ from fraisier.rollout.prepare import Preparation
 from fraisier.rollout.steps import StepRunner
 from fraisier.rollout.verdict import Halt, Verdict, reason_of
 
+_DETACHED_STEPS = ("stage", "migrate")
+"""Steps whose commands go on without the process that began them."""
+
 RestoreOne = Callable[[PlanTarget, str], Awaitable[bool]]
 
 
@@ -69,6 +72,30 @@ class Runner:
             missing = f"not reached: {', '.join(sorted(self.crew.skipped))}"
             return Verdict("partial", "partial", self.crew.first_error() or missing)
         return Verdict("done")
+
+    async def settle(self) -> Verdict | None:
+        """Before a resumed deployment goes back: let what an earlier process began, and may still run by itself, come to
+        its end. Return the verdict when a person must look."""
+        crew, hooks = self.crew, self.steps.hooks
+
+        async def one(target: PlanTarget) -> None:
+            for step in _DETACHED_STEPS:
+                try:
+                    await self.steps.settle(target, step)
+                except InDoubtError as error:
+                    await crew.say_in_doubt(target, step, error)
+                    raise
+
+        begun = [
+            t for t in self.plan.changes if any(self.steps.in_doubt(t, step) for step in _DETACHED_STEPS)
+        ]
+        try:
+            await crew.side_by_side(begun, one, "settle")
+        except Halt as halt:
+            return halt.verdict
+        if hooks is not None:
+            await hooks.give_up()
+        return None
 
     async def _walk_plan(self) -> Verdict | None:
         hooks = self.steps.hooks

@@ -99,7 +99,8 @@ class Steering:
                 action,
                 now,
                 "refused",
-                f"its runner did not answer within {_ANSWER_S:g} s; it does what was asked as soon as it runs again",
+                f"nobody answered within {_ANSWER_S:g} s: who carries it out is stopped, or waits, or is gone; it is done "
+                "as soon as it runs again, or ask again when the lease is free",
             )
         return None
 
@@ -124,7 +125,7 @@ class Steering:
             effect = "already" if state.state == "paused" else "refused"
             return self._answer("pause", state, effect, f"it is {state.state}, and nobody carries it out now")
         leases = self._world.leases
-        async with leases.hold(state.fraise, state.environment, state.id) as lease:
+        async with leases.hold(state.fraise, state.environment, state.id, is_new=False) as lease:
             scribe = Scribe(self._world.bus, guard=lease.guard)
             now = await find(self._world.journal, state.id)
             if now.is_terminal:

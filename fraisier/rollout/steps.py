@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -16,6 +17,7 @@ from fraisier.errors import (
     HealthCheckError,
     InDoubtError,
     LeaseLostError,
+    ProviderConnectionError,
     ProviderError,
 )
 from fraisier.events import types as ev
@@ -53,8 +55,10 @@ class StepRunner:
         epoch: int,
         log_id: str = "",
         hooks: Hooks | None = None,
+        abandoned: Callable[[], bool] | None = None,
     ) -> None:
         self.plan = plan
+        self._abandoned = abandoned
         self.hooks = hooks
         self.scribe = scribe
         self.provider = provider
@@ -122,19 +126,47 @@ class StepRunner:
                     )
                 return evidence
 
+    def in_doubt(self, target: PlanTarget, step: str) -> bool:
+        """Whether a step was begun by an earlier process, and nobody recorded how it ended."""
+        earlier = self._earlier(target, step)
+        return earlier is not None and earlier.status in ("started", "unknown")
+
+    async def settle(self, target: PlanTarget, step: str) -> None:
+        """Find out what became of a step in doubt, and begin nothing: before going back, what still happens at the target
+        must have come to its end. Raises InDoubtError when nobody can know, and it may not be repeated."""
+        earlier = self._earlier(target, step)
+        if earlier is None or not self.in_doubt(target, step):
+            return
+        until = anyio.current_time() + self._timeout_s(target, step)
+        try:
+            await self._attempt(target, step, earlier.attempt + 1, (), until, settles=True)
+        except (LeaseLostError, DatabaseError, InDoubtError):
+            raise
+        except FraisierError:
+            return  # it is in the journal as failed
+
     # one attempt
 
     async def _attempt(
-        self, target: PlanTarget, step: str, attempt: int, keep: tuple[str, ...], until: float
+        self,
+        target: PlanTarget,
+        step: str,
+        attempt: int,
+        keep: tuple[str, ...],
+        until: float,
+        *,
+        settles: bool = False,
     ) -> dict[str, Any]:
         about = self._about(target, step)
         before = (
             {"invocation": target.baseline, "current": target.current_release}
             if step in ("switch", "restart")
+            else {"settles": True}
+            if settles
             else {}
         )
         earlier = self._earlier(target, step)
-        in_doubt = earlier is not None and earlier.status in ("started", "unknown")
+        in_doubt = self.in_doubt(target, step)
         intent = await self.scribe.say(ev.StepStarted(**about, attempt=attempt, before=before))
         tail: list[str] = []
 
@@ -157,6 +189,8 @@ class StepRunner:
                     token=(self.epoch, intent.seq),
                     log_id=self.log_id,
                     resumes=earlier.attempt if earlier is not None and in_doubt else 0,
+                    settles=settles,
+                    abandoned=self._abandoned,
                     keep=keep,
                     on_output=on_output,
                 ),
@@ -166,6 +200,8 @@ class StepRunner:
             # A newer holder is at work there: it decides how this goes on, so nothing is written and nothing undone.
             raise LeaseLostError(self.safe(error), context=error.context, cause=error) from error
         except FraisierError as error:
+            # That we cannot connect now tells nothing about the attempt that was in doubt before.
+            known = _is_known(error) and not (in_doubt and isinstance(error, ProviderConnectionError))
             await self.scribe.say(
                 ev.StepFailed(
                     **about,
@@ -175,12 +211,11 @@ class StepRunner:
                     error_type=type(error).__name__,
                     message=self.safe(error),
                     recoverable=error.recoverable,
-                    known=_is_known(error),
+                    known=known,
                     output_tail=tuple(tail),
                 )
             )
-            unsure = isinstance(error, InDoubtError) or not _is_known(error)
-            if unsure and self.is_in_doubt_for_good(target, step):
+            if not known and self.is_in_doubt_for_good(target, step):
                 raise InDoubtError(self.safe(error), context=error.context, cause=error) from error
             raise
         duration_s = round(anyio.current_time() - started, 6)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 
 from fraisier.errors import InterruptedError
+from fraisier.rollout.beside import beside
+
+T = TypeVar("T")
 
 
 class StopSignal:
@@ -69,6 +73,20 @@ class StopSignal:
         finally:
             self.waits_for = ""
         self.check()
+
+    async def unless_asked(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what `work` returns, unless a stop is asked for first: then it is cancelled. Raises InterruptedError, and
+        what `work` raises."""
+
+        async def watch() -> None:
+            while not self.reason:
+                await self.change()
+            scope.cancel()
+
+        with anyio.CancelScope() as scope:
+            return await beside(work, watch, "stop")
+        self.check()
+        raise AssertionError("cancelled without a stop")  # pragma: no cover - only a stop cancels the scope
 
     async def change(self) -> None:
         """Wait until something is asked for."""

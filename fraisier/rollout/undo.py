@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from fraisier.config.schema import Target
-from fraisier.errors import DeploymentError, FraisierError
+from fraisier.errors import DeploymentError, FraisierError, InterruptedError
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, Release
 from fraisier.providers.base import Artifact, Provider
@@ -79,7 +79,7 @@ class Undo(Life):
             await provider.aclose()
 
     async def _leased(self, lease: Lease, provider: Provider) -> DeploymentResult:
-        rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=lease.epoch)
+        rollbacks = self._rollbacks(lease, provider)
         if self._resumes and self._state.plan:
             plan = decode_plan(self._state.plan)
             with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
@@ -91,7 +91,9 @@ class Undo(Life):
             return self._result("look at the targets, then roll back with --force")
         with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
             try:
-                plan, down = await self._make_plan(provider, rollbacks)
+                plan, down = await self._stop.unless_asked(lambda: self._make_plan(provider, rollbacks))
+            except InterruptedError:
+                raise
             except FraisierError as error:
                 outcome = "unreachable" if error.code == "UNREACHABLE" else "failed"
                 await self._end_failed(outcome, reason_of(error), self._safe(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from fraisier.config.schema import (
     Environment,
@@ -79,7 +79,9 @@ def _settings(rng: random.Random, count: int) -> Environment:
         migrate=_migrate(rng),
         rollout=_rollout(rng),
         recovery=Recovery(
-            retry=Retry(max_attempts=rng.choice((1, 2, 3)), base_delay_s=rng.choice((0.1, 1.0)), max_delay_s=5.0)
+            retry=Retry(
+                max_attempts=rng.choice((1, 2, 3)), base_delay_s=rng.choice((0.1, 1.0)), max_delay_s=5.0
+            )
         ),
         timeout_s=rng.choice((240.0, 600.0)),
         rollback_timeout_s=rng.choice((None, 200.0)),
@@ -89,17 +91,17 @@ def _settings(rng: random.Random, count: int) -> Environment:
 def _migrate(rng: random.Random) -> Migrate | None:
     if rng.random() < 0.55:
         return None
-    on = cast(Literal["first", "all"], rng.choice(("first", "first", "all")))
-    resume = cast(Literal["manual", "rerun"], rng.choice(("manual", "manual", "rerun")))
+    on: Literal["first", "all"] = rng.choice(("first", "first", "all"))
+    resume: Literal["manual", "rerun"] = rng.choice(("manual", "manual", "rerun"))
     back = "migrate down" if rng.random() < 0.6 else ""
     return Migrate(command="migrate up", rollback_command=back, on=on, resume=resume, timeout_s=30.0)
 
 
 def _rollout(rng: random.Random) -> Rollout:
-    on_failure = cast(
-        Literal["rollback", "hold", "stop"], rng.choice(("rollback", "rollback", "rollback", "hold", "stop"))
+    on_failure: Literal["rollback", "hold", "stop"] = rng.choice(
+        ("rollback", "rollback", "rollback", "hold", "stop")
     )
-    strategy = cast(Literal["rolling", "all_at_once"], "all_at_once" if rng.random() < 0.15 else "rolling")
+    strategy: Literal["rolling", "all_at_once"] = "all_at_once" if rng.random() < 0.15 else "rolling"
     return Rollout(
         strategy=strategy,
         batch=rng.choice((("1",), ("2",), ("50%",), ("1", "100%"), ("1", "50%", "100%"), ("100%",))),
@@ -110,7 +112,7 @@ def _rollout(rng: random.Random) -> Rollout:
         min_healthy_time_s=rng.choice((0.0, 0.0, 2.0, 5.0)),
         progress_deadline_s=rng.choice((600.0, 600.0, 40.0)),
         on_failure=on_failure,
-        on_unreachable=cast(Literal["abort", "skip"], rng.choice(("abort", "abort", "skip"))),
+        on_unreachable=rng.choice(("abort", "abort", "skip")),
     )
 
 
@@ -177,10 +179,9 @@ def _start(rng: random.Random, at_s: float, kind: ActKind, version: str = "") ->
         crash["dies_before"] = rng.randint(1, 90)
     elif drawn < 0.36:
         crash["dies_after"] = rng.randint(1, 90)
-    observer = cast(
-        Literal["", "raises", "hangs", "lags"],
-        rng.choice(("raises", "hangs", "lags")) if rng.random() < 0.1 else "",
-    )
+    observer: Literal["", "raises", "hangs", "lags"] = ""
+    if rng.random() < 0.1:
+        observer = rng.choice(("raises", "hangs", "lags"))
     return Act(
         at_s=at_s,
         kind=kind,

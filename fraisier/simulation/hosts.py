@@ -127,7 +127,9 @@ class SimulatedHost:
         """Whether an earlier attempt of this very restart came through."""
         unit = self.unit
         return bool(
-            call.attempt > 1 and call.release and (unit.release, unit.by) == (call.release, call.deployment_id)
+            call.attempt > 1
+            and call.release
+            and (unit.release, unit.by) == (call.release, call.deployment_id)
         )
 
     def _clean(self, keep: tuple[str, ...]) -> dict[str, Any]:

@@ -114,7 +114,9 @@ class Judge:
             found.attempt,
         ) == (call.deployment_id, call.context.target.name, call.step, call.attempt)
         if not intent:
-            self._find("P8", f"{call.step} on {command.host.name} {moment} with the token {call.token}: no intent")
+            self._find(
+                "P8", f"{call.step} on {command.host.name} {moment} with the token {call.token}: no intent"
+            )
         self._ask("P7 effects belong to the newest holder that acted there")
         if moment == "takes effect" and not command.detached:
             newest = command.host.tokens.get(call.log_id, (0, 0))[0]
@@ -165,11 +167,13 @@ class Judge:
                 (plan.fraise, plan.environment, target.name, target.release)
             )
             if row is not None and row.bad:
-                self._find("P4", f"{target.name} goes back to {target.release}, which is bad (seq {record.seq})")
+                self._find(
+                    "P4", f"{target.name} goes back to {target.release}, which is bad (seq {record.seq})"
+                )
 
     def _barrier(self, record: Record, event: ev.StepStarted) -> None:
         plan = self._plans.get(event.deployment_id)
-        if plan is None or plan.kind != "deploy" or event.step not in CHANGING:
+        if plan is None or plan.kind != "deploy" or event.step not in CHANGING or event.before.get("settles"):
             return
         self._ask("P4 nothing is changed before every target is staged")
         state = self._state(event.deployment_id)
@@ -187,6 +191,8 @@ class Judge:
         plan, target = self._planned(event)
         if plan is None or target is None or plan.kind != "deploy" or event.step not in CHANGING:
             return
+        if event.before.get("settles"):
+            return
         migrate = plan.settings.migrate
         if event.step == "migrate" and migrate is not None and migrate.on == "first":
             return  # it comes before all waves, whichever target does it
@@ -195,8 +201,9 @@ class Judge:
         for number in range(1, target.wave):
             if waves.get(number) != "succeeded":
                 self._find(
-                    "P1", f"{event.step} on {event.target} in wave {target.wave}, wave {number} is "
-                    f"{waves.get(number, 'not begun')} (seq {record.seq})"
+                    "P1",
+                    f"{event.step} on {event.target} in wave {target.wave}, wave {number} is "
+                    f"{waves.get(number, 'not begun')} (seq {record.seq})",
                 )
 
     def _not_twice(self, record: Record, event: ev.StepStarted) -> None:
@@ -222,20 +229,22 @@ class Judge:
         if host.serves(now_s) and event.attempt == 1:
             self._ask("P2 never more targets away than max_unavailable")
             others = sorted(
-                name for name in away - {event.target} if now_s - self.world.hosts[name].faulted_s > RECENT_S
-                or self.world.hosts[name].faulted_s < 0
+                name
+                for name in away - {event.target}
+                if now_s - self.world.hosts[name].faulted_s > RECENT_S or self.world.hosts[name].faulted_s < 0
             )
             if len(others) + 1 > plan.max_unavailable:
                 self._find(
-                    "P2", f"restart on {event.target} while {', '.join(others)} are away, "
-                    f"max_unavailable is {plan.max_unavailable} (seq {record.seq})"
+                    "P2",
+                    f"restart on {event.target} while {', '.join(others)} are away, "
+                    f"max_unavailable is {plan.max_unavailable} (seq {record.seq})",
                 )
         if host.serves(now_s):
             away.add(event.target)
 
     def _no_way_on_after_a_decision(self, record: Record, event: ev.StepStarted) -> None:
         state = self._state(event.deployment_id)
-        if state.kind == "deploy" and event.step in CHANGING:
+        if state.kind == "deploy" and event.step in CHANGING and not event.before.get("settles"):
             self._ask("P4 after the decision to roll back nothing goes forward")
             if state.decision == "rollback":
                 self._find("P4", f"{event.step} on {event.target} after the decision (seq {record.seq})")
@@ -246,7 +255,9 @@ class Judge:
             return
         self._ask("P2 no target begins once more than max_failures have failed")
         targets = self._state(event.deployment_id).targets.values()
-        failed = [t.name for t in targets if t.outcome in ("failed", "unreachable", "rolled_back") and t.begun]
+        failed = [
+            t.name for t in targets if t.outcome in ("failed", "unreachable", "rolled_back") and t.begun
+        ]
         if len(failed) > plan.max_failures:
             self._find("P2", f"{event.target} begins after {', '.join(failed)} failed (seq {record.seq})")
 
@@ -258,15 +269,16 @@ class Judge:
         self._away.get(f"{event.fraise}/{event.environment}", set()).discard(event.target)
         host = self.world.hosts.get(event.target)
         now_s = self.world.now_s()
-        if host is None or not event.release or now_s - host.faulted_s <= RECENT_S and host.faulted_s >= 0:
+        if host is None or not event.release or 0 <= now_s - host.faulted_s <= RECENT_S:
             return
         self._ask("P5 a passed health check tells the truth")
         kind = host.unit.behaviour.kind
         never = kind in _NEVER_HEALTHY and (kind == "exits" or event.check_type != "none")
         if host.unit.release != event.release or never:
             self._find(
-                "P5", f"{event.target} is said to be healthy with {event.release}; it runs "
-                f"{host.unit.release or 'nothing'}, which is {kind} (seq {record.seq})"
+                "P5",
+                f"{event.target} is said to be healthy with {event.release}; it runs "
+                f"{host.unit.release or 'nothing'}, which is {kind} (seq {record.seq})",
             )
 
     def _success(self, record: Record, event: ev.DeploymentSucceeded) -> None:
@@ -280,7 +292,9 @@ class Judge:
             key, known = (event.deployment_id, target.name), state.targets[target.name]
             self._ask("P5 success needs evidence on every target")
             if known.outcome not in ("updated", "unchanged"):
-                self._find("P5", f"succeeded, and {target.name} is {known.outcome or 'open'} (seq {record.seq})")
+                self._find(
+                    "P5", f"succeeded, and {target.name} is {known.outcome or 'open'} (seq {record.seq})"
+                )
             elif self._passed.get(key, 0) <= self._restarted.get(key, 0):
                 self._find("P5", f"succeeded without a health check of {target.name} (seq {record.seq})")
             host = self.world.hosts[target.name]
@@ -304,8 +318,9 @@ class Judge:
             current, previous = self.world.hosts[name].current, by_name[name].previous_release
             if target.outcome != "rolled_back" or current != previous:
                 self._find(
-                    "P4", f"rolled back, and {name} is {target.outcome} on {current or 'nothing'}, "
-                    f"not {previous or 'nothing'} (seq {record.seq})"
+                    "P4",
+                    f"rolled back, and {name} is {target.outcome} on {current or 'nothing'}, "
+                    f"not {previous or 'nothing'} (seq {record.seq})",
                 )
 
     def _failed(self, record: Record, event: ev.DeploymentFailed) -> None:
@@ -339,7 +354,8 @@ class Judge:
             self._ask("P4 last good moves only with a terminal row")
             if self._good.get(key) is not None and not isinstance(record.event, _TERMINAL):
                 self._find(
-                    "P4", f"{TYPE_OF[record.event.__class__]} moved the last good of {key[2]} (seq {record.seq})"
+                    "P4",
+                    f"{TYPE_OF[record.event.__class__]} moved the last good of {key[2]} (seq {record.seq})",
                 )
             self._good[key] = place.good_release
 

@@ -13,7 +13,17 @@ from fraisier.config.schema import Environment
 from fraisier.simulation.services import Behaviour
 
 ActKind = Literal[
-    "deploy", "rollback", "resume", "abort", "pause", "promote", "retry", "kill", "stop", "continue", "interrupt"
+    "deploy",
+    "rollback",
+    "resume",
+    "abort",
+    "pause",
+    "promote",
+    "retry",
+    "kill",
+    "stop",
+    "continue",
+    "interrupt",
 ]
 FaultKind = Literal[
     "weather", "cut", "hole", "reboot", "disk_full", "clock", "store_busy", "store_fails", "store_loses"

@@ -69,7 +69,7 @@ def run_trial(spec: Spec, *, trace: bool = False, fifo: bool = False) -> Verdict
     with ordered_cancellation():
         try:
             loop.run_until_complete(trial.main())
-        except Exception as error:  # a world that cannot go on is a finding of its own
+        except Exception as error:  # noqa: BLE001 - a world that cannot go on is a finding of its own
             trial.judge.findings.append(f"P3: the world stopped: {type(error).__name__}: {error}")
         finally:
             took_s = loop.time()
@@ -126,8 +126,9 @@ class Trial:
             self._act(act)
         await self._until(begun_s + self.spec.calm_at_s)
         self._calm()
-        while not all(host.up for host in self.world.hosts.values()):
-            await asyncio.sleep(1.0)
+        await self._until(
+            max((one.at_s + one.for_s for one in self.spec.faults), default=0.0) + begun_s + 1.0
+        )
         await self._all_end()
         await self._repair()
         self._look_at_the_end()
@@ -190,7 +191,7 @@ class Trial:
                 ended = await self._story(act, o)
         except FraisierError as error:
             ended = error.code
-        except Exception as error:  # whatever a process raises beside our own errors is a finding
+        except Exception as error:  # noqa: BLE001 - whatever a process raises beside our own errors is a finding
             if not process.dead:
                 trace = "".join(traceback.format_exception(error)[-12:])
                 self.judge.findings.append(f"a process raised {error!r}\n{trace}")
@@ -203,9 +204,7 @@ class Trial:
         return ended
 
     @asynccontextmanager
-    async def _orchestrator(
-        self, process: Process, door: StoreDoor, act: Act
-    ) -> AsyncIterator[Orchestrator]:
+    async def _orchestrator(self, process: Process, door: StoreDoor, act: Act) -> AsyncIterator[Orchestrator]:
         o = Orchestrator(
             self.config,
             door,
@@ -394,7 +393,10 @@ class Trial:
     async def _unfinished(self) -> bool:
         states = await self.store.deployments(limit=200)
         return any(
-            not d.is_terminal and d.state != "needs_attention" and not d.rollback_of and (d.version or d.started_us)
+            not d.is_terminal
+            and d.state != "needs_attention"
+            and not d.rollback_of
+            and (d.version or d.started_us)
             for d in states
         )
 
@@ -404,9 +406,7 @@ class Trial:
                 continue
             if d.state in ("needs_attention", "paused") or not (d.version or d.started_us):
                 continue
-            self.judge.findings.append(
-                f"P6: {d.kind} {d.id[-6:]} is left {d.state} after {_REPAIRS} repairs"
-            )
+            self.judge.findings.append(f"P6: {d.kind} {d.id[-6:]} is left {d.state} after {_REPAIRS} repairs")
 
     def _look_at_the_end(self) -> None:
         findings = self.judge.findings
@@ -466,7 +466,9 @@ def _repeated(migrations: list[tuple[str, str]], spec: Spec) -> list[str]:
     most = len(spec.settings.targets) if migrate.on == "all" else 1
     times = Counter(release for kind, release in migrations if kind == "do")
     return [
-        f"P6: the migration of {release} was done {count} times" for release, count in times.items() if count > most
+        f"P6: the migration of {release} was done {count} times"
+        for release, count in times.items()
+        if count > most
     ]
 
 

@@ -12,7 +12,14 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from fraisier.errors import FencedError, FraisierError, InDoubtError, MigrationError, ProviderConnectionError
+from fraisier.errors import (
+    FencedError,
+    FraisierError,
+    InDoubtError,
+    MigrationError,
+    ProviderConnectionError,
+    ProviderError,
+)
 from fraisier.providers.base import StepCall
 from fraisier.simulation.hosts import ReceiptKey, SimulatedHost
 from fraisier.simulation.links import CALM, Weather
@@ -162,9 +169,7 @@ class World:
             self._commands.append(command)
             self.later(weather.delay(self.rng), self._arrive, command)
         if fate in ("lost", "unanswered"):
-            self.later(
-                self.rng.uniform(0, 2 * self.durations_s.get(call.step, 0.1)), self._break, command
-            )
+            self.later(self.rng.uniform(0, 2 * self.durations_s.get(call.step, 0.1)), self._break, command)
         try:
             return await caller
         except asyncio.CancelledError:
@@ -184,6 +189,9 @@ class World:
             return
         self._end_older(command)
         command.boot = host.boots
+        if call.settles and not command.detached:
+            self._over(command, ProviderError(f"{call.step} on {host.name} was given up", code="NOT_ENDED"))
+            return
         if call.step == "migrate":
             self._migrate(command)
             return
@@ -254,6 +262,11 @@ class World:
         if host.receipts.get(command.receipt) == "never" or command.killed or not host.up:
             self._over(command, _broken(host))
             return
+        if call.settles:
+            self._over(
+                command, MigrationError(f"the migration on {host.name} had not begun", code="NOT_BEGUN")
+            )
+            return
         host.receipts[command.receipt] = "running"
         self._act(command)
 
@@ -281,9 +294,12 @@ class World:
         if weather.silent or weather.cut or command.killed or command not in self._commands:
             return
         if self.rng.random() < 0.8:
+            abandoned = command.call.abandoned
+            if command.detached and abandoned is not None and abandoned():
+                return  # it goes on, for whoever has the lease now
             command.killed = True
             if command.detached and command.host.receipts.get(command.receipt) == "running":
-                command.host.receipts[command.receipt] = "failed"
+                command.host.receipts[command.receipt] = "lost"
 
     def _observe(self, command: Command, moment: str) -> None:
         for observe in self.observers:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fraisier.errors import FencedError, InDoubtError, MigrationError, ProviderConnectionError
+from fraisier.errors import FencedError, InDoubtError, MigrationError, ProviderConnectionError, ProviderError
 from fraisier.providers.base import StepCall
 
 DIGITS = 40
@@ -180,6 +180,8 @@ class ScriptedTargets:
     def _begin(self, flight: Flight) -> dict[str, Any] | None:
         call = flight.call
         self._fence(call)
+        if call.settles:
+            return self._settled(call)
         if call.step == "migrate":
             if earlier := self._earlier(call):
                 return earlier
@@ -199,6 +201,13 @@ class ScriptedTargets:
         if call.token < seen:
             raise FencedError(f"{name} has seen the token {seen}, which is newer than {call.token}")
         self._tokens[call.log_id, name] = call.token
+
+    def _settled(self, call: StepCall) -> dict[str, Any]:
+        """What an earlier attempt of a step came to; none is begun."""
+        name = call.context.target.name
+        if call.step == "migrate" and (found := self._earlier(call)):
+            return found
+        raise ProviderError(f"{call.step} on {name} had not ended, and was given up", code="NOT_ENDED")
 
     def _earlier(self, call: StepCall) -> dict[str, Any] | None:
         """Return the evidence of an earlier attempt of a migration that was done; None when it is to be run (again)."""

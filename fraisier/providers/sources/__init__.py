@@ -82,6 +82,10 @@ class Sources:
         self._use(artifact)
         return artifact
 
+    async def end_build(self, job: BuildJob) -> None:
+        """End what an earlier process builds on this machine for the same fraise and environment."""
+        await self._builder.end(job)
+
     async def prune(self) -> None:
         """Bound the cache: the newest artifacts of each source that was used here stay."""
         for folder in {path.parent for path in self._in_use}:

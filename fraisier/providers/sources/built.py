@@ -65,12 +65,22 @@ class Builder:
                     raise
         return msgspec.structs.replace(job.artifact, file=str(file))
 
+    async def end(self, job: BuildJob) -> None:
+        """End what an earlier process builds for the same fraise and environment, and remove it."""
+        floor = self._cache.path("builds", _floor(job), "any").parent
+        transport = LocalTransport(self._environ)
+        try:
+            for room in await anyio.to_thread.run_sync(_directories, floor):
+                await _demolish(transport, room)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await transport.aclose()
+
     async def _build(self, job: BuildJob, file: Path) -> None:
         limit_s = job.settings.build_timeout_s
         # The place is the same for the next process, should this one be killed. One deployment at a time has the lease, so
         # that what lies beside it belongs to deployments that are over.
-        floor = short_hash(f"{job.names.get('fraise', '')}:{job.names.get('environment', '')}")
-        room = self._cache.path("builds", floor, file.stem, "release").parent
+        room = self._cache.path("builds", _floor(job), file.stem, "release").parent
         transport = LocalTransport(self._environ)
         try:
             with anyio.move_on_after(limit_s) as scope:
@@ -139,6 +149,11 @@ class Builder:
             "FRAISIER_DEPLOYMENT_ID": job.deployment_id,
         }
         return {**self._environ, **own, **facts}
+
+
+def _floor(job: BuildJob) -> str:
+    """Return the name of the directory that all builds of a fraise in an environment share."""
+    return short_hash(f"{job.names.get('fraise', '')}:{job.names.get('environment', '')}")
 
 
 def _jobs(transport: Transport, room: Path) -> Jobs:
