@@ -29,6 +29,11 @@ def is_full_commit(name: str) -> bool:
     return _FULL.match(name) is not None
 
 
+def mortal(argv: list[str]) -> list[str]:
+    """Let a command die with the process that starts it: git would wait for a silent server for ever."""
+    return ["setpriv", "--pdeathsig", "KILL", *argv]
+
+
 def init(mirror: str) -> list[str]:
     """Make an empty mirror, without the sample files that nobody reads there."""
     return ["git", "init", "--quiet", "--bare", "--template=", "--", mirror]

@@ -246,6 +246,9 @@ class HostProvider(ABC):
         return {"app_path": site.place.app, "free_kb": int(found.get("free_kb", -1))}
 
     async def _fetch(self, call: StepCall, site: Site) -> Evidence:
+        if call.settles:
+            await self._sources.end_build(self._build_job(call))
+            raise ProviderError(f"fetch of {site.place} had not ended, and was given up", code="NOT_ENDED")
         artifact = await self._shipped(call)
         size_bytes = await self._size(artifact.file)
         return {"version": artifact.version, "digest": artifact.digest, "size_bytes": size_bytes}
@@ -322,8 +325,7 @@ class HostProvider(ABC):
 
     async def _end_stage(self, call: StepCall, site: Site) -> Evidence:
         """End the build that an earlier attempt began, and take its tree away."""
-        if call.context.settings.build_on == "orchestrator":
-            await self._sources.end_build(self._build_job(call))
+        await self._sources.end_build(self._build_job(call))
         long = LongSteps(call, site)
         await long.end()
         discard = long.forgetting() + releases.discard(site.place.app, site.place.release)

@@ -11,6 +11,7 @@ from fraisier.config.schema import Target
 from fraisier.errors import (
     DeploymentError,
     FraisierError,
+    InterruptedError,
     UsageError,
 )
 from fraisier.events import Actor
@@ -101,6 +102,8 @@ class Deployer(Life):
         with self._world.subjects.known(self.deployment_id, provider, contexts):
             try:
                 plan = await self._prepare_plan(provider)
+            except InterruptedError:
+                raise
             except DeploymentError as error:
                 await self._end_failed("failed", reason_of(error), self._safe(error))
                 return self._result(await self._or_go_on(error.hint))
@@ -201,7 +204,9 @@ class Deployer(Life):
         )
         releases = await self._world.releases(plan.fraise, plan.environment)
         runner = Runner(steps, capacity=capacity, releases=releases, restore_one=restore_one)
-        doubt = await runner.settle() if self._resumes and self._goes_back(runner) else None
+        doubt: Verdict | None = None
+        if self._resumes and self._goes_back(runner):
+            doubt = await Runner(steps, capacity=capacity, releases=releases).settle()
         # Who aborts what needed attention has looked, and wants it to end.
         if doubt is not None and not (self._stop.aborted and self._was == "needs_attention"):
             await self._conclude(plan, doubt, rollbacks, capacity)

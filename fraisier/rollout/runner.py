@@ -25,7 +25,7 @@ from fraisier.rollout.prepare import Preparation
 from fraisier.rollout.steps import StepRunner
 from fraisier.rollout.verdict import Halt, Verdict, reason_of
 
-_DETACHED_STEPS = ("stage", "migrate")
+_DETACHED_STEPS = ("fetch", "stage", "migrate")
 """Steps whose commands go on without the process that began them."""
 
 RestoreOne = Callable[[PlanTarget, str], Awaitable[bool]]

@@ -8,6 +8,7 @@ import msgspec
 
 from fraisier.config.schema import Target
 from fraisier.errors import DeploymentError, FraisierError, InterruptedError
+from fraisier.events import Actor
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, Release
 from fraisier.providers.base import Artifact, Provider
@@ -66,6 +67,15 @@ class Undo(Life):
         self._request = request
         limit = () if frozen is not None else request.limit
         self._targets: tuple[Target, ...] = select(self._settings.targets, limit, ())
+
+    async def _asked(self, action: str, actor: Actor) -> tuple[str, str]:
+        """Before it has a plan a rollback has changed nothing, and may be given up; then it goes on to its end."""
+        if action != "abort" or self._state.plan:
+            return await super()._asked(action, actor)
+        if self._stop.aborted:
+            return "already", "it is being aborted"
+        self._stop.request(f"aborted by {actor.user or 'somebody'}", abort=True)
+        return "done", "it had not begun, and ends here"
 
     async def preview(self) -> Plan:
         """Return the plan as it would be now; nothing is written and nothing is touched."""

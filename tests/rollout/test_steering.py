@@ -196,7 +196,8 @@ def test_the_asker_carries_out_what_a_dead_runner_cannot() -> None:
 
 
 def test_a_migration_in_doubt_is_resumed_to_a_person() -> None:
-    """A migration that was cut off is not repeated: resume says that a person must look, abort ends it, force goes on."""
+    """A migration that was cut off is not repeated, and its doubt does not vanish: deploy, resume and abort say that a person
+    must look. Who has looked ends it by an abort."""
     stage = Stage(environment(2, migrate=Migrate(command="up", rollback_command="down")))
     stage.play(lambda o: o.deploy("api", "production", version="v1"))
     stage.world.hanging.add(("migrate", "t1"))
@@ -205,6 +206,10 @@ def test_a_migration_in_doubt_is_resumed_to_a_person() -> None:
     refused = stage.play(lambda o: o.deploy("api", "production", version="v3"))
     assert refused.outcome == "needs_attention"
     (left,) = stage.play(lambda o: o.unfinished())[:1]
+    looked = stage.play(lambda o: o.abort(left.id))
+    assert (looked.effect, looked.state) == ("refused", "needs_attention")
+    again = stage.play(lambda o: o.resume(left.id))
+    assert again is not None and (again.outcome, again.reason) == ("needs_attention", "in_doubt")
     assert stage.play(lambda o: o.abort(left.id)).state == "aborted"
     assert set(stage.world.serving().values()) == {commit("v1")}
 

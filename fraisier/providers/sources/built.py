@@ -66,7 +66,9 @@ class Builder:
         return msgspec.structs.replace(job.artifact, file=str(file))
 
     async def end(self, job: BuildJob) -> None:
-        """End what an earlier process builds for the same fraise and environment, and remove it."""
+        """End what an earlier process builds here for the same fraise and environment, if it does, and remove it."""
+        if job.settings.build_on != "orchestrator" or not job.settings.build:
+            return
         floor = self._cache.path("builds", _floor(job), "any").parent
         transport = LocalTransport(self._environ)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class GitSource:
         if is_new:
             await self._git(commands.init(self._mirror))
         argv = commands.fetch(self._mirror, self._remote.url, local=self._remote.is_local, whole=is_new)
-        done = await self._run(argv)
+        done = await self._run_with_us(argv)
         if done.exit_code != 0:
             raise self._problem(f"cannot fetch {self._remote.url}", done)
         self._fetched = True
@@ -132,7 +133,7 @@ class GitSource:
         """Ask for a commit that no branch or tag leads to; many servers give it."""
         argv = commands.fetch(self._mirror, self._remote.url, local=self._remote.is_local, refspecs=(commit,))
         argv.remove("--prune")
-        if (await self._run(argv)).exit_code == 0 and await self._known(commit):
+        if (await self._run_with_us(argv)).exit_code == 0 and await self._known(commit):
             return {"commit": commit}
         return {}
 
@@ -167,6 +168,13 @@ class GitSource:
                 f"`git {argv[1] if argv[1] != '-C' else argv[3]}` failed for {self._remote.url}", done
             )
         return done
+
+    async def _run_with_us(self, argv: list[str]) -> Completed:
+        """Run a command that is not left behind when this process is killed, where the machine can do that."""
+        found = shutil.which("setpriv", path=self._env.get("PATH"))
+        # The one of busybox does not know the option.
+        able = found is not None and Path(found).resolve().name == "setpriv"
+        return await self._run(commands.mortal(argv) if able else argv)
 
     async def _run(self, argv: list[str]) -> Completed:
         done = await run_child(argv, env=self._env)
