@@ -61,6 +61,7 @@ class Judge:
         """Until the store lost what it had called safe."""
         self._plans: dict[str, Plan] = {}
         self._done: set[tuple[str, str, str]] = set()
+        self._ended: set[str] = set()
         self._epochs: dict[Process, dict[tuple[str, str], int]] = {}
         self._newest: dict[tuple[str, str], int] = {}
         self._good: dict[tuple[str, str, str], str] = {}
@@ -96,6 +97,8 @@ class Judge:
         for rule in self._rules.get(event.__class__, ()):
             rule(record, event)
         if isinstance(event, _TERMINAL):
+            self._ends_once(record, event)
+            self._nothing_runs_on(record, event)
             self._untouched(record, event)
         self._last_good(record)
 
@@ -330,6 +333,25 @@ class Judge:
             if begun:
                 self._find("P4", f"prepare_failed, and {', '.join(begun)} were begun (seq {record.seq})")
 
+    def _ends_once(self, record: Record, event: Event) -> None:
+        self._ask("P6 a deployment ends once")
+        if event.deployment_id in self._ended:
+            self._find(
+                "P6",
+                f"{TYPE_OF[event.__class__]} of {event.deployment_id[-6:]} after its end (seq {record.seq})",
+            )
+        self._ended.add(event.deployment_id)
+
+    def _nothing_runs_on(self, record: Record, event: Event) -> None:
+        self._ask("P6 nothing of a deployment runs on after its end")
+        for host in self.world.hosts.values():
+            for (deployment_id, kind, _), receipt in host.receipts.items():
+                if deployment_id == event.deployment_id and receipt == "running" and host.up:
+                    self._find(
+                        "P6",
+                        f"{TYPE_OF[event.__class__]} while a migration ({kind}) runs on {host.name} (seq {record.seq})",
+                    )
+
     def _untouched(self, record: Record, event: Any) -> None:
         plan, state = self._plans.get(event.deployment_id), self._state(event.deployment_id)
         if plan is None:
@@ -367,6 +389,7 @@ class Judge:
         self._good = {key: place.good_release for key, place in self.store._tables.placements.items()}
         self._newest = {key: lease.epoch for key, lease in self.store._tables.leases.items()}
         self._done.clear()
+        self._ended = {d.id for d in self.store._tables.deployments.values() if d.is_terminal}
 
     def _planned(self, event: ev.StepStarted) -> tuple[Plan | None, PlanTarget | None]:
         plan = self._plans.get(event.deployment_id)

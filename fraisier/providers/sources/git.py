@@ -171,10 +171,7 @@ class GitSource:
 
     async def _run_with_us(self, argv: list[str]) -> Completed:
         """Run a command that is not left behind when this process is killed, where the machine can do that."""
-        found = shutil.which("setpriv", path=self._env.get("PATH"))
-        # The one of busybox does not know the option.
-        able = found is not None and Path(found).resolve().name == "setpriv"
-        return await self._run(commands.mortal(argv) if able else argv)
+        return await self._run(commands.mortal(argv) if _can_be_mortal(self._env.get("PATH")) else argv)
 
     async def _run(self, argv: list[str]) -> Completed:
         done = await run_child(argv, env=self._env)
@@ -192,3 +189,9 @@ class GitSource:
                 hint="check the network and the repository's address",
             )
         return kind(f"{what}: {said}", context={"exit_code": done.exit_code})
+
+
+def _can_be_mortal(path: str | None) -> bool:
+    """Whether the tool is there that lets a child die with us; the one of busybox does not know how."""
+    found = shutil.which("setpriv", path=path)
+    return found is not None and Path(found).resolve().name == "setpriv"
