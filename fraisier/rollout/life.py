@@ -40,6 +40,7 @@ from fraisier.rollout.unrecorded import unrecorded
 from fraisier.rollout.world import World
 
 _LAST_WORDS_S = 15.0
+_ELSEWHERE = "another process carried it out while this one waited for the lock"
 _REDUCED_TO_NAME = {"locked", "skipped"}
 _ENDS: dict[type[Event], str] = {
     ev.DeploymentSucceeded: "succeeded",
@@ -105,6 +106,16 @@ class Life(ABC):
         if not self._resumes:
             with anyio.CancelScope(shield=True):  # what was asked for is recorded, so that its end can be
                 await self._say_requested()
+            self._scribe.guard = self._not_ended
+        try:
+            return await self._with_end()
+        except GuardRefusedError as error:
+            if self._scribe.guard == self._not_ended and await self._has_ended_elsewhere():
+                return self._result(_ELSEWHERE)
+            raise LeaseLostError(error.message, cause=error) from error
+
+    async def _with_end(self) -> DeploymentResult:
+        """Return how it ended, with its end written where that is known here."""
         try:
             return await self._under_lease()
         except DeploymentLockError as error:
@@ -117,8 +128,6 @@ class Life(ABC):
                 raise
             await self._stopped(error.message)
             return self._result()
-        except GuardRefusedError as error:
-            raise LeaseLostError(error.message, cause=error) from error
         except DatabaseError as error:
             failure = self._scribe.failure or error
             raise unrecorded(failure, self._scribe.tables.deployments.values()) from error
@@ -137,6 +146,8 @@ class Life(ABC):
             force=bool(self._options.get("force")),
             is_new=not self._resumes,
         ) as lease:
+            if not self._resumes and await self._has_ended_elsewhere():
+                return self._result(_ELSEWHERE)
             self._scribe.guard = lease.guard
             if self._resumes and not await self._reopen():
                 return self._result("it has ended already; `fraisier history` lists what came after it")
@@ -169,6 +180,26 @@ class Life(ABC):
                         ev.TargetInDoubt(**self._about(), target=target.name, step=target.step, detail=detail)
                     )
             await self._interrupted("cancelled", "the task that ran the deployment was cancelled")
+
+    def _not_ended(self, tables: Tables) -> str:
+        """Without the lease, a deployment's end may be written once: whoever waits for the lease may find that another
+        process took it up meanwhile. Raises nothing; see `Guard`."""
+        found = tables.find_deployment(self.deployment_id)
+        return f"it has ended already: {found.outcome}" if found is not None and found.is_terminal else ""
+
+    async def _has_ended_elsewhere(self) -> bool:
+        """Whether another process took up what was requested here, while this one waited for the lease; then its story is
+        known from now on. Raises LeaseLostError when that process did not bring it to an end."""
+        state = await self._world.journal.deployment(self.deployment_id)
+        if state is None or not (state.is_terminal or state.plan):
+            return False
+        if not state.is_terminal:
+            raise LeaseLostError(
+                f"deployment {state.id} was taken up by another process, and is {state.state}",
+                hint=f"run `fraisier resume {state.id}`",
+            )
+        self._scribe.tables.deployments[state.id] = state
+        return True
 
     async def _reopen(self) -> bool:
         """Take over what the journal tells of the deployment, now that nobody else can change it; return False when it
@@ -328,7 +359,9 @@ class Life(ABC):
 
     async def _end_failed(self, outcome: str, reason: str, detail: str) -> None:
         if outcome in _REDUCED_TO_NAME:
-            self._scribe.guard = None  # the lease is another's; this row changes nothing that it protects
+            self._scribe.guard = (
+                self._not_ended
+            )  # the lease is another's; this row changes nothing that it protects
         await self._say(
             ev.DeploymentFailed(
                 **self._about(), outcome=outcome, reason=reason, detail=detail, duration_s=self._took_s()
