@@ -72,11 +72,13 @@ class StepRunner:
         """The live state of the deployment."""
         return self.scribe.deployment(self.plan.deployment_id)
 
-    def context(self, target: PlanTarget) -> TargetContext:
-        """Return the target with the settings that its release was planned with."""
-        return TargetContext(
-            self.plan.fraise, self.plan.environment, target.target, target.settings or self.plan.settings
-        )
+    def context(self, target: PlanTarget, step: str = "") -> TargetContext:
+        """Return the target with the settings that its release was planned with. A migration is undone as the plan says that
+        did it, not as the release does that comes back."""
+        settings = target.settings or self.plan.settings
+        if step == "migrate" and target.undo_migrate:
+            settings = self.plan.settings
+        return TargetContext(self.plan.fraise, self.plan.environment, target.target, settings)
 
     async def take(self, target: PlanTarget, step: str, *, keep: tuple[str, ...] = ()) -> dict[str, Any]:
         """Take a step with its hooks, as often as recovery says, and return its evidence. Raises the last attempt's error, or
@@ -182,7 +184,7 @@ class StepRunner:
                 target,
                 step,
                 StepCall(
-                    context=self.context(target),
+                    context=self.context(target, step),
                     step=step,
                     deployment_id=self.plan.deployment_id,
                     attempt=attempt,
@@ -286,7 +288,7 @@ class StepRunner:
 
     def is_in_doubt_for_good(self, target: PlanTarget, step: str) -> bool:
         """Whether a step of this kind may not be repeated once nobody knows if it happened."""
-        migrate = self.context(target).settings.migrate
+        migrate = self.context(target, "migrate").settings.migrate
         return step == "migrate" and migrate is not None and migrate.resume == "manual"
 
     # recovery
@@ -324,7 +326,7 @@ class StepRunner:
         return None if known is None else known.steps.get(step)
 
     def _timeout_s(self, target: PlanTarget, step: str) -> float:
-        settings = self.context(target).settings
+        settings = self.context(target, step).settings
         if step == "stage":
             return settings.build_timeout_s
         if step == "migrate" and settings.migrate is not None:

@@ -229,7 +229,7 @@ class Judge:
         away = self._away.setdefault(f"{event.fraise}/{event.environment}", set())
         away.difference_update([name for name in away if self.world.hosts[name].serves(now_s)])
         host = self.world.hosts[event.target]
-        if host.serves(now_s) and event.attempt == 1:
+        if host.serves(now_s) and event.attempt == 1 and self.trusts_tokens:
             self._ask("P2 never more targets away than max_unavailable")
             others = sorted(
                 name
