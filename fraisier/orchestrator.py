@@ -41,7 +41,7 @@ from fraisier.rollout.fleet import Fleet
 from fraisier.rollout.lease import Leases
 from fraisier.rollout.locks import Locks
 from fraisier.rollout.order import deploy_in_order
-from fraisier.rollout.plan import Plan
+from fraisier.rollout.plan import Plan, Seen
 from fraisier.rollout.processes import ProcessTable, SystemProcesses
 from fraisier.rollout.reopen import open_deployments
 from fraisier.rollout.request import DeployRequest, RollbackRequest
@@ -203,6 +203,10 @@ class Orchestrator:
     async def plan(self, fraise: str, environment: str, **options: Any) -> Plan:
         """Return what `deploy` with the same options would do now; nothing is written to the journal but health verdicts."""
         return await Deployer(self._world, self._deploy_request(fraise, environment, options)).preview()
+
+    async def foresee(self, fraise: str, environment: str, **options: Any) -> tuple[Plan, dict[str, Seen]]:
+        """Return what `plan` returns, and what was seen of every target of the environment, by name."""
+        return await Deployer(self._world, self._deploy_request(fraise, environment, options)).foresee()
 
     async def plan_rollback(self, fraise: str, environment: str, **options: Any) -> Plan:
         """Return what `rollback` with the same options would do now."""

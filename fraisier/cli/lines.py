@@ -29,14 +29,19 @@ def format_line(record: Record, *, with_date: bool = False) -> str | None:
     event = record.event
     if isinstance(event, ev.StepOutput):
         return f"{event.target or event.step} | {_CONTROL.sub('', event.line)}"
-    say = _SAY.get(event.__class__)
-    told = say(event) if say is not None else None
+    told = sentence(event)
     if told is None:
         return None
     place = f"{event.fraise}/{event.environment}" if event.environment else event.fraise
     where = " ".join(part for part in (place, event.target, _wave(event)) if part)
     moment = rfc3339(record.at_us)[0 if with_date else 11 : 19]
     return f"{moment}Z {where + ': ' if where else ''}{told}"
+
+
+def sentence(event: ev.Event) -> str | None:
+    """Return what happened, without when and where; None for what a person does not need to see."""
+    say = _SAY.get(event.__class__)
+    return say(event) if say is not None else None
 
 
 def seconds(duration_s: float) -> str:

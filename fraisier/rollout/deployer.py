@@ -75,11 +75,16 @@ class Deployer(Life):
 
     async def preview(self) -> Plan:
         """Return the plan as it would be now; nothing is written and nothing is touched."""
+        plan, _ = await self.foresee()
+        return plan
+
+    async def foresee(self) -> tuple[Plan, dict[str, Seen]]:
+        """Return the plan as it would be now, with what was seen of every target of the fleet, by name."""
         provider = self._world.make_provider(self._settings)
         try:
             with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
                 artifact, seen = await self._learn(provider)
-                return await self._plan(artifact, seen, self._targets)
+                return await self._plan(artifact, seen, self._targets), seen
         finally:
             await provider.aclose()
 

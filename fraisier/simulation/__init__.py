@@ -1,1 +1,1 @@
-"""Whole deployments in virtual time, and processes that die at a chosen place."""
+"""Whole deployments in virtual time: processes that die at a chosen place, worlds that break, rehearsals of plans."""

@@ -6,6 +6,7 @@ import asyncclick as click
 
 from fraisier.cli.command import Leaf
 from fraisier.cli.params import (
+    CountType,
     ListType,
     argument,
     flag,
@@ -49,11 +50,15 @@ COMMANDS = {
         "plan",
         run="fraisier.cli.run.plan:plan",
         help="Show what a deployment would change now.\n\nLooks at every target and prints, for each, the version that it "
-        "has, the one that it would get, its wave and its steps. Nothing is changed.",
+        "has, the one that it would get, its wave and its steps. Nothing is changed.\n\n"
+        "With --simulate the plan is then carried out by the same code over simulated targets that begin as the real ones "
+        "are, in virtual time, with the failures that you name: a rehearsal before the real thing.",
         examples=[
             "fraisier plan api production",
             "fraisier plan api production --version v1.4.2",
             "fraisier plan api production --detailed-exitcode   # 10: there are changes",
+            "fraisier plan api production --simulate --fail web-3:verify   # how would it go back?",
+            "fraisier plan api production --simulate --kill-after 40   # and after a crash?",
         ],
         params=[
             *fraise_and_environment(),
@@ -62,6 +67,28 @@ COMMANDS = {
             _strategy(),
             _force("plan targets too that have the version already"),
             flag("--detailed-exitcode", help="exit with 10 when there are changes"),
+            flag(
+                "--simulate", help="play the plan in a simulator and print what happens; no target is touched"
+            ),
+            option(
+                "--fail",
+                help="with --simulate: let a step of the new version fail there, as in `web-3:restart`; names and globs; "
+                "preflight, fetch, stage, migrate, switch, restart, or verify (the version is sick); repeatable",
+                multiple=True,
+                metavar="TARGET:STEP",
+            ),
+            option(
+                "--kill-after",
+                help="with --simulate: kill the orchestrator (kill -9) after so many facts in its journal, then resume",
+                type=CountType(1),
+                metavar="N",
+            ),
+            option(
+                "--seed",
+                help="with --simulate: draw the order of what happens side by side from this number (default 0)",
+                type=CountType(0),
+                metavar="N",
+            ),
         ],
     ),
     "deploy": Leaf(

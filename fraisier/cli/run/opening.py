@@ -14,7 +14,7 @@ from fraisier.logging import ConsoleFormatter, setup_structured_logging
 from fraisier.orchestrator import Orchestrator, local_actor
 from fraisier.redaction import Redactor
 
-_EVENTS_LOGGER = "fraisier.events"
+EVENTS_LOGGER = "fraisier.events"
 
 
 @asynccontextmanager
@@ -41,7 +41,7 @@ def set_up_logging(call: Call, config: Config, redactor: Redactor) -> None:
     for noisy in ("asyncio", "aiosqlite"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if not (options.verbose or options.log_format):
-        logging.getLogger(_EVENTS_LOGGER).disabled = True
+        logging.getLogger(EVENTS_LOGGER).disabled = True
         # The same look without structlog, which takes longer to load than most commands run.
         handler = logging.StreamHandler(call.stderr)
         handler.setFormatter(ConsoleFormatter(redactor))

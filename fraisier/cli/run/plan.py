@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ from fraisier.cli.context import Call
 from fraisier.cli.render import Painter, short, table
 from fraisier.cli.run.opening import opened
 from fraisier.config.hooks import hooks_at
+from fraisier.errors import UsageError
 from fraisier.rollout.plan import Plan, PlanTarget
 
 
@@ -26,22 +28,52 @@ def plan(
     strategy: str,
     force: bool,
     detailed_exitcode: bool,
+    simulate: bool,
+    fail: Sequence[str],
+    kill_after: int | None,
+    seed: int | None,
 ) -> int:
-    """Print what a deployment would change now."""
+    """Print what a deployment would change now, and with `simulate` how it would go."""
+    options: dict[str, Any] = {"version": version, "limit": limit, "exclude": exclude}
+    options |= {"strategy": strategy, "force": force}
+    if simulate:
+        rehearsing = importlib.import_module("fraisier.cli.run.rehearsing")  # the simulator, for nobody else
+        found = rehearsing.rehearsed(
+            call,
+            fraise=fraise,
+            env=env,
+            options=options,
+            fail=fail,
+            kill_after=kill_after or 0,
+            seed=seed or 0,
+        )
+    else:
+        _refuse_without_simulate({"--fail": fail, "--kill-after": kill_after, "--seed": seed})
+        found = _planned(call, fraise, env, options)
+    return exits.CHANGES if detailed_exitcode and found.changes else exits.OK
+
+
+def _planned(call: Call, fraise: str, env: str, options: Mapping[str, Any]) -> Plan:
     config = call.load()
 
     async def look() -> Plan:
         async with opened(call, config) as orchestrator:
-            return await orchestrator.plan(
-                fraise, env, version=version, limit=limit, exclude=exclude, strategy=strategy, force=force
-            )
+            return await orchestrator.plan(fraise, env, **options)
 
     found = anyio.run(look)
     if call.json:
         call.document(plan_document(found))
     else:
         call.data(plan_text(found, call.painter()))
-    return exits.CHANGES if detailed_exitcode and found.changes else exits.OK
+    return found
+
+
+def _refuse_without_simulate(options: Mapping[str, object]) -> None:
+    given = [name for name, value in options.items() if value not in (None, ())]
+    if given:
+        raise UsageError(
+            f"{', '.join(given)}: only a rehearsal knows that", hint="add --simulate, which touches no target"
+        )
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

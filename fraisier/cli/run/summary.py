@@ -17,6 +17,14 @@ _FINE = frozenset({"updated", "unchanged", "untouched"})
 
 def summary(result: DeploymentResult, painter: Painter) -> str:
     """Return the closing lines."""
+    lines = how_it_ended(result, painter)
+    lines += [f"  next: {command}" for command in next_commands(result)]
+    lines.append(painter.paint(f"  audit head {result.audit_head or '-'}", "dim"))
+    return "\n".join(lines)
+
+
+def how_it_ended(result: DeploymentResult, painter: Painter) -> list[str]:
+    """Return the lines that tell the outcome, why, and where."""
     outcome = painter.state(result.outcome).replace(result.outcome, result.outcome.replace("_", " ").upper())
     counts = Counter(target.outcome for target in result.targets)
     told = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(counts.items()))
@@ -33,9 +41,7 @@ def summary(result: DeploymentResult, painter: Painter) -> str:
     lines += [f"  {_last_words(target)}" for target in troubled[:_TARGETS_TOLD]]
     if len(troubled) > _TARGETS_TOLD:
         lines.append(f"  … and {len(troubled) - _TARGETS_TOLD} more targets")
-    lines += [f"  next: {command}" for command in next_commands(result)]
-    lines.append(painter.paint(f"  audit head {result.audit_head or '-'}", "dim"))
-    return "\n".join(lines)
+    return lines
 
 
 def _move(result: DeploymentResult) -> str:
