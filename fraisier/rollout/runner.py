@@ -12,13 +12,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import anyio
 
 from fraisier.clock import rfc3339
-from fraisier.errors import DeploymentError, FraisierError, InDoubtError, InterruptedError
+from fraisier.errors import (
+    DeploymentError,
+    FraisierError,
+    InDoubtError,
+    InterruptedError,
+    ProviderConnectionError,
+)
 from fraisier.events import types as ev
 from fraisier.journal.fold import Release
 from fraisier.rollout.beside import beside
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.cleaning import Cleaner
 from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
+from fraisier.rollout.look import Look
 from fraisier.rollout.pauses import Pauses
 from fraisier.rollout.plan import PREPARE_STEPS, PlanTarget
 from fraisier.rollout.prepare import Preparation
@@ -180,7 +187,11 @@ class Runner:
 
     async def _change_when_permitted(self, target: PlanTarget) -> None:
         crew = self.crew
-        used = await self._permit(target)
+        try:
+            used = await self._permit(target)
+        except ProviderConnectionError as error:
+            await self._failed(target, "", error)
+            return
         if crew.halted:
             if used:
                 self.capacity.back(target.name)
@@ -212,6 +223,8 @@ class Runner:
         """Wait until the target may go away, and return whether a permit was taken for it. A pause that began while it
         waited holds it back, too."""
         crew = self.crew
+        if target.name in self.capacity.away and not crew.is_rollback and not self._was_restarted(target):
+            await self._look_again(target)
         while True:
             try:
                 await self._pauses.gate()
@@ -222,6 +235,25 @@ class Runner:
                 return used
             if used:
                 self.capacity.back(target.name)
+
+    def _was_restarted(self, target: PlanTarget) -> bool:
+        known = self.steps.state.targets.get(target.name)
+        return known is not None and "restart" in known.steps
+
+    async def _look_again(self, target: PlanTarget) -> None:
+        """What does not serve needs no permit. One that could not be reached at the first look may serve all the same, and
+        one that cannot be reached now is not changed at all. Raises ProviderConnectionError."""
+        look = Look(
+            self.scribe.bus, self.steps.provider, self.plan.deployment_id, max_parallel=1, versions={}
+        )
+        seen = await look.at([self.steps.context(target)])
+        if seen[target.name].unreachable:
+            raise ProviderConnectionError(
+                f"{target.name}: {seen[target.name].unreachable}",
+                context={"reason": seen[target.name].reason},
+            )
+        if seen[target.name].serves:
+            self.capacity.back(target.name)
 
     def _left_out(self, target: PlanTarget) -> bool:
         crew = self.crew

@@ -307,7 +307,8 @@ class StepRunner:
                 error_type=type(error).__name__,
                 message=self.safe(error),
                 recoverable=error.recoverable,
-                known=_is_known(error),
+                # The next attempt of a migration that may be repeated finds the one that was begun, and waits for it.
+                known=_is_known(error) or (step == "migrate" and not self.is_in_doubt_for_good(target, step)),
                 max_attempts=retry.max_attempts,
                 base_delay_s=retry.base_delay_s,
                 backoff_factor=retry.backoff_factor,

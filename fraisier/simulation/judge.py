@@ -346,9 +346,12 @@ class Judge:
         if not self.trusts_tokens:
             return
         self._ask("P6 nothing of a deployment runs on after its end")
+        state = self._state(event.deployment_id)
         for host in self.world.hosts.values():
             for (deployment_id, kind, _), receipt in host.receipts.items():
-                if deployment_id == event.deployment_id and receipt == "running" and host.up:
+                known = state.targets.get(host.name)
+                doubtful = known is not None and known.outcome in ("in_doubt", "unreachable")
+                if deployment_id == event.deployment_id and receipt == "running" and host.up and not doubtful:
                     self._find(
                         "P6",
                         f"{TYPE_OF[event.__class__]} while a migration ({kind}) runs on {host.name} (seq {record.seq})",
