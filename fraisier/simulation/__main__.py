@@ -15,8 +15,9 @@ import msgspec
 
 from fraisier.simulation.campaign import Sum, fingerprint, run
 from fraisier.simulation.generator import generate
+from fraisier.simulation.kept import Kept, keep, load
 from fraisier.simulation.reach import unreached
-from fraisier.simulation.report import failure, summary
+from fraisier.simulation.report import TRACE_MOST, failure, summary
 from fraisier.simulation.shrink import shrink
 from fraisier.simulation.spec import Spec
 from fraisier.simulation.trial import Verdict, run_trial
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments ask for; return 0 when every promise held, 1 when not."""
     options = _parser().parse_args(arguments)
     logging.disable(logging.CRITICAL)
-    if options.spec is not None:
-        return _one(msgspec.json.decode(options.spec.read_bytes(), type=Spec), options)
+    if options.kept is not None:
+        return _one(load(options.kept).spec, options)
     if options.seed is not None:
         return _one(generate(options.seed), options)
     seeds = range(options.start, options.start + options.seeds)
@@ -52,9 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, default=2000, metavar="N", help="how many seeds (2000)")
     add("--start", type=int, default=0, metavar="K", help="the first seed (0)")
     add("--seed", type=int, metavar="N", help="one seed only; if it fails, it is made smaller")
-    add("--spec", type=Path, metavar="FILE", help="one trial that was kept as JSON")
-    add("--trace", action="store_true", help="with --seed or --spec: print the trace, also when all is well")
-    add("--no-shrink", action="store_true", help="with --seed or --spec: do not look for a smaller trial")
+    add("--kept", type=Path, metavar="FILE", help="one trial that was kept as JSON")
+    add("--keep", type=Path, metavar="FILE", help="with --seed or --kept: where a trial that fails is kept")
+    add("--trace", action="store_true", help="with --seed or --kept: print the trace, also when all is well")
+    add("--no-shrink", action="store_true", help="with --seed or --kept: do not look for a smaller trial")
     add("--fifo", action="store_true", help="run tasks in the order of a real loop instead of a drawn one")
     add("--first", action="store_true", help="stop at the first seed that fails")
     add("--fingerprint", action="store_true", help="print the SHA-256 over all traces, and judge nothing")
@@ -68,11 +70,13 @@ def _one(spec: Spec, options: argparse.Namespace) -> int:
     if not verdict.findings:
         _say(verdict.trace if options.trace else f"seed {spec.seed}: every promise held")
         return 0
-    _say(failure(verdict, spec, trace_most=sys.maxsize))
+    _say(failure(verdict, spec, trace_most=sys.maxsize if options.trace else TRACE_MOST))
     if not options.no_shrink:
-        smaller, used = shrink(spec)
-        _say(f"smaller, after {used} trials:\n{msgspec.json.encode(smaller).decode()}")
-        _say("\n".join(run_trial(smaller).findings))
+        spec, used = shrink(spec)
+        _say(f"smaller, after {used} trials:\n{msgspec.json.encode(spec).decode()}")
+        _say("\n".join(run_trial(spec).findings))
+    if options.keep is not None:
+        keep(Kept(verdict.findings[0], spec), options.keep)
     return 1
 
 

@@ -13,7 +13,9 @@ from fraisier.simulation.campaign import Sum
 from fraisier.simulation.spec import Spec
 from fraisier.simulation.trial import Verdict
 
-_TRACE_MOST = 60
+TRACE_MOST = 60
+"""Lines of a trace that are shown; a longer one goes to a file."""
+
 _GROUPS = (
     ("deployments", "deploy is "),
     ("rollbacks", "rollback is "),
@@ -53,7 +55,7 @@ def summary(total: Sum, took_s: float, *, jobs: int) -> str:
     return "\n".join(lines)
 
 
-def failure(verdict: Verdict, spec: Spec, *, trace_most: int = _TRACE_MOST) -> str:
+def failure(verdict: Verdict, spec: Spec, *, trace_most: int = TRACE_MOST) -> str:
     """Return all that is known of a failed trial. A trace of more than `trace_most` lines goes to a file of its own."""
     trace = verdict.trace.splitlines()
     faults = [f"  {msgspec.json.encode(fault).decode()}" for fault in spec.faults]
