@@ -23,7 +23,7 @@ CODE = ("fraisier", "tests", "benchmarks", "docs", "noxfile.py")
 nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "typing", "imports", "tests"]
+nox.options.sessions = ["lint", "typing", "imports", "tests", "simulate"]
 
 
 def works(executable: str | Path, version: str) -> bool:
@@ -131,6 +131,13 @@ def tests(session: nox.Session) -> None:
     else:
         side_by_side = "not long and not lab and not once and not virtual"
         pytest(session, "-n", "2", "--dist", "loadfile", "-m", side_by_side)
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Whole rollouts in a simulated world that breaks: 2000 seeds, or what is given after `--`."""
+    install(session)
+    session.run("python", "-m", "fraisier.simulation", *(session.posargs or ["--seeds", "2000"]))
 
 
 @nox.session(reuse_venv=True)

@@ -138,7 +138,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return False
         process.handles += 1
         if process.handles == process.dies_at:
-            process.kill()
+            process.kill("at an await")
             self._graveyard.append(handle)
             return False
         return True

@@ -77,8 +77,8 @@ class SimulatedProvider:
 
     async def logs(self, context: TargetContext, *, lines: int, follow: bool) -> AsyncIterator[str]:
         """Yield nothing: simulated services write no logs."""
-        nothing: tuple[str, ...] = ()
-        for line in nothing:
+        written: tuple[str, ...] = ()
+        for line in written:  # without a yield it would be no generator
             yield line
 
     async def transport(self, context: TargetContext) -> SimulatedTransport:

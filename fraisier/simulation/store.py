@@ -148,10 +148,10 @@ class StoreDoor(MemoryJournal):
         self._writable()
         self.appends += 1
         if self.appends == self.dies_before:
-            await self._die()
+            await self._die("before an append")
         record = self._store.commit(event, guard, self._process)
         if self.appends == self.dies_after:
-            await self._die()
+            await self._die("after an append")
         self._commits += 1
         self._keep_positions()
         self.catch_up()
@@ -186,6 +186,6 @@ class StoreDoor(MemoryJournal):
             raise DatabaseTransactionError(self.fails, recoverable=False)
         return super()._writable()
 
-    async def _die(self) -> None:
-        self._process.kill()
+    async def _die(self, died_of: str) -> None:
+        self._process.kill(died_of)
         await anyio.sleep_forever()

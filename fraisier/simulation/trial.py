@@ -21,6 +21,7 @@ from fraisier.config.schema import Config, Fraise, LeaseSettings
 from fraisier.errors import FraisierError
 from fraisier.events import TYPE_OF, Actor, Record
 from fraisier.orchestrator import Orchestrator
+from fraisier.simulation.census import census
 from fraisier.simulation.generator import SECRET
 from fraisier.simulation.hosts import SimulatedHost
 from fraisier.simulation.judge import Judge
@@ -426,7 +427,7 @@ class Trial:
         findings += _repeated(self.world.migrations, self.spec)
         for d in self.store._tables.deployments.values():
             self.outcomes[f"{d.kind} is {d.outcome or d.state}{f' ({d.reason})' if d.reason else ''}"] += 1
-        counters = self.outcomes + self.world.counters
+        counters = self.outcomes + self.world.counters + census(self.store.records, self.processes)
         told = self._trace() if trace or findings else ""
         asked = self.judge.asked
         return Verdict(
