@@ -91,7 +91,8 @@ class Preparation:
         await self._cleaner.after_failed_preparation()
         if only_unreached:
             raise Halt(Verdict("unreachable", "unreachable", crew.first_error()))
-        reason = _reason(next(iter(crew.errors.values())), "prepare_failed")
+        otherwise = "migrate_failed" if self._has_tried_to_migrate() else "prepare_failed"
+        reason = _reason(next(iter(crew.errors.values())), otherwise)
         raise Halt(Verdict("prepare", reason, crew.first_error()))
 
     async def _migrate_once(self) -> None:
@@ -130,6 +131,10 @@ class Preparation:
         return any(
             (step := t.steps.get("migrate")) is not None and step.status == "succeeded" for t in targets
         )
+
+    def _has_tried_to_migrate(self) -> bool:
+        """Whether an earlier process came as far as the migration: then that is what failed."""
+        return any("migrate" in target.steps for target in self._crew.steps.state.targets.values())
 
     async def _give_up(self, target: PlanTarget, error: FraisierError) -> None:
         self._crew.errors[target.name] = error

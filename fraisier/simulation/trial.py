@@ -99,6 +99,8 @@ class Trial:
         self.world.durations_s = dict(spec.durations_s)
         for version, host, behaviour in spec.behaviours:
             self.world.behaviours[commit(version), host] = behaviour
+        if spec.failing_migrations:
+            self.world.failing_migrations.add(commit("v2"))
         self.judge = Judge(self.store, self.world)
         self.config = Config(
             fraises={FRAISE: Fraise(name=FRAISE, environments={ENVIRONMENT: spec.settings})},

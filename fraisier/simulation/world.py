@@ -217,7 +217,7 @@ class World:
             return
         failure: FraisierError | None = None
         if command.detached:
-            failed = call.release in self.failing_migrations and not call.undo
+            failed = call.version in self.failing_migrations and not call.undo
             host.receipts[command.receipt] = "failed" if failed else "done"
             self.migrations.append(("undo" if call.undo else "fail" if failed else "do", call.release))
             failure = MigrationError(f"the migration on {host.name} failed") if failed else None
