@@ -102,7 +102,7 @@ def _campaign(seeds: Sequence[int], options: argparse.Namespace) -> int:
     missing = unreached(total.counters, total.asked) if whole else []
     _say(summary(total, took_s, jobs=options.jobs))
     if options.out is not None:
-        findings = {verdict.seed: verdict.findings for verdict in told}
+        findings = {str(verdict.seed): verdict.findings for verdict in told}
         figures = {"took_s": took_s, "jobs": options.jobs, "sum": total, "unreached": missing}
         options.out.write_bytes(msgspec.json.encode({**figures, "findings": findings}, order="sorted"))
     for name in missing:
