@@ -82,14 +82,13 @@ def _one(spec: Spec, options: argparse.Namespace) -> int:
 
 def _campaign(seeds: Sequence[int], options: argparse.Namespace) -> int:
     begun_s = told_s = time.monotonic()
-    told = 0
+    told: list[Verdict] = []
 
     def on_progress(total: Sum, failures: list[Verdict]) -> None:
-        nonlocal told, told_s
-        for verdict in failures:
-            told += 1
-            if told <= _TOLD_MOST:
-                _say(failure(verdict, generate(verdict.seed)))
+        nonlocal told_s
+        for verdict in failures[: _TOLD_MOST - len(told)]:
+            told.append(verdict)
+            _say(failure(verdict, generate(verdict.seed)))
         if time.monotonic() - told_s >= _PROGRESS_S or total.seeds == len(seeds):
             told_s = time.monotonic()
             rate = total.seeds / (told_s - begun_s)
@@ -103,11 +102,9 @@ def _campaign(seeds: Sequence[int], options: argparse.Namespace) -> int:
     missing = unreached(total.counters, total.asked) if whole else []
     _say(summary(total, took_s, jobs=options.jobs))
     if options.out is not None:
-        options.out.write_bytes(
-            msgspec.json.encode(
-                {"took_s": took_s, "jobs": options.jobs, "sum": total, "unreached": missing}, order="sorted"
-            )
-        )
+        findings = {str(verdict.seed): verdict.findings for verdict in told}
+        figures = {"took_s": took_s, "jobs": options.jobs, "sum": total, "unreached": missing}
+        options.out.write_bytes(msgspec.json.encode({**figures, "findings": findings}, order="sorted"))
     for name in missing:
         _say(f"never reached: {name}")
     if total.failed:

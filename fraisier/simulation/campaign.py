@@ -9,6 +9,7 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -78,19 +79,34 @@ def trials(
         Work(tuple(seeds[begin : begin + _CHUNK]), fifo=fifo, prints=prints)
         for begin in range(0, len(seeds), _CHUNK)
     ]
-    if jobs <= 1:
-        _make_ready()
-        yield from _until_failed(map(run_chunk, chunks), stops)
+    with _workers(jobs) as go:
+        results = go(chunks)
+        yield from until_failed(results) if stops else results
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[Callable[[Iterable[Work]], Iterator[Done]]]:
+    """Yield what runs chunks, in other processes when there is to be more than one."""
+    if jobs > 1:
+        # A worker begins from nothing: what its parent has loaded or changed has no part in its trials.
+        with multiprocessing.get_context("spawn").Pool(jobs, initializer=_make_ready) as pool:
+            yield lambda chunks: pool.imap(run_chunk, chunks)
         return
-    # A worker begins from nothing: what the parent has loaded or changed has no part in its trials.
-    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_make_ready) as pool:
-        yield from _until_failed(pool.imap(run_chunk, chunks), stops)
+    logged = logging.root.manager.disable
+    _make_ready()
+    try:
+        yield lambda chunks: map(run_chunk, chunks)
+    finally:
+        gc.unfreeze()
+        gc.enable()
+        logging.disable(logged)
 
 
-def _until_failed(results: Iterable[Done], stops: bool) -> Iterator[Done]:
+def until_failed(results: Iterable[Done]) -> Iterator[Done]:
+    """Yield the results up to the first one with a failure."""
     for done in results:
         yield done
-        if stops and done.failures:
+        if done.failures:
             return
 
 

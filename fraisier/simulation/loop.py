@@ -162,7 +162,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _run_once(self) -> None:
         """Run what is ready at this moment; when nothing is, go to the moment of the next timer first."""
         ready: Any = self._ready  # type: ignore[attr-defined]
-        self._check_intruder()
+        if self._intruder:
+            raise ThreadWakeUpError(f"the thread {self._intruder} called into a loop under virtual time")
         self._skip_cancelled()
         if not ready and not self._stopping:  # type: ignore[attr-defined]
             self._jump()
@@ -219,10 +220,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         raise DeadlockError(f"every task waits, and no timer is set: {_waiting(self)}")
 
     # No threads, no I/O -------------------------------------------------------------------------------------
-
-    def _check_intruder(self) -> None:
-        if self._intruder:
-            raise ThreadWakeUpError(f"the thread {self._intruder} called into a loop under virtual time")
 
     def call_soon_threadsafe(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
