@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any, Literal
 
+import msgspec
+
 from fraisier.config.schema import (
     Environment,
     HealthCheck,
+    Hook,
+    Hooks,
     Migrate,
     Recovery,
     Retry,
@@ -23,6 +27,19 @@ SECRET = "sentinel-Zx81-never-to-be-seen"  # noqa: S105 - it is there to be look
 """The value of the one secret that every simulated configuration uses."""
 
 _BAD: tuple[Kind, ...] = ("sick", "exits", "late", "dies", "flapping", "crash_loop")
+_HOOKED = (
+    "before_deploy",
+    "after_prepare",
+    "before_stage",
+    "before_switch",
+    "after_restart",
+    "after_verify",
+    "after_deploy",
+    "on_failure",
+    "on_rollback",
+    "on_abort",
+    "always",
+)
 _STEER: tuple[ActKind, ...] = ("abort", "pause", "promote", "resume")
 
 
@@ -35,7 +52,7 @@ def generate(seed: int) -> Spec:
     chaos = rng.random()
     acts, end_s = _acts(rng)
     faults = () if chaos < 0.3 else _faults(rng, hosts, end_s)
-    return Spec(
+    spec = Spec(
         seed=seed,
         settings=settings,
         supervised=rng.random() < 0.7,
@@ -49,6 +66,38 @@ def generate(seed: int) -> Spec:
         faults=faults,
         calm_at_s=end_s + rng.uniform(5, 60),
     )
+    return _with_freezes(rng, _with_hooks(rng, spec), end_s)
+
+
+def _with_hooks(rng: random.Random, spec: Spec) -> Spec:
+    """Give a quarter of the trials hooks, a few of which fail."""
+    if rng.random() >= 0.25:
+        return spec
+    chosen: dict[str, tuple[Hook, ...]] = {}
+    for number in range(1, rng.choice((1, 2, 2, 3)) + 1):
+        point = rng.choice(_HOOKED)
+        resume: Literal["manual", "rerun"] = rng.choice(("manual", "rerun"))
+        on: Literal["orchestrator", "target"] | None = rng.choice((None, None, "orchestrator"))
+        hook = Hook(command="./hook", name=f"h{number}", resume=resume, on=on, timeout_s=30.0)
+        chosen[point] = (*chosen.get(point, ()), hook)
+    failing = tuple(f"h{number}" for number in (1, 2) if rng.random() < 0.15)
+    return msgspec.structs.replace(
+        spec,
+        settings=msgspec.structs.replace(spec.settings, hooks=Hooks(**chosen)),
+        durations_s={**spec.durations_s, "hook": rng.choice((0.1, 1.0, 6.0))},
+        failing_hooks=failing,
+    )
+
+
+def _with_freezes(rng: random.Random, spec: Spec, end_s: float) -> Spec:
+    """Let somebody freeze the fraise in a few trials."""
+    if rng.random() >= 0.08:
+        return spec
+    at_s = rng.uniform(0, end_s)
+    found = [*spec.acts, _start(rng, at_s, "freeze")]
+    if rng.random() < 0.5:
+        found.append(_start(rng, at_s + rng.uniform(1, 20), "thaw"))
+    return msgspec.structs.replace(spec, acts=tuple(sorted(found, key=lambda act: act.at_s)))
 
 
 def _settings(rng: random.Random, count: int) -> Environment:

@@ -110,7 +110,7 @@ class Judge:
         self._ask("P8 no effect without a durable intent")
         epoch, seq = call.token
         found = self.store.records[seq - 1].event if 0 < seq <= len(self.store.records) else None
-        intent = isinstance(found, ev.StepStarted) and (
+        intent = isinstance(found, (ev.StepStarted, ev.HookStarted)) and (
             found.deployment_id,
             found.target,
             found.step,
@@ -347,14 +347,14 @@ class Judge:
             return
         self._ask("P6 nothing of a deployment runs on after its end")
         state = self._state(event.deployment_id)
-        for host in self.world.hosts.values():
+        for host in (*self.world.hosts.values(), self.world.here):
             for (deployment_id, kind, _), receipt in host.receipts.items():
                 known = state.targets.get(host.name)
                 doubtful = known is not None and known.outcome in ("in_doubt", "unreachable")
                 if deployment_id == event.deployment_id and receipt == "running" and host.up and not doubtful:
                     self._find(
                         "P6",
-                        f"{TYPE_OF[event.__class__]} while a migration ({kind}) runs on {host.name} (seq {record.seq})",
+                        f"{TYPE_OF[event.__class__]} while a job ({kind}) runs on {host.name} (seq {record.seq})",
                     )
 
     def _untouched(self, record: Record, event: Any) -> None:

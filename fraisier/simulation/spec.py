@@ -20,6 +20,8 @@ ActKind = Literal[
     "pause",
     "promote",
     "retry",
+    "freeze",
+    "thaw",
     "kill",
     "stop",
     "continue",
@@ -72,6 +74,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     behaviours: tuple[tuple[str, str, Behaviour], ...] = ()
     durations_s: dict[str, float] = {}
     failing_migrations: bool = False
+    failing_hooks: tuple[str, ...] = ()
     lease_ttl_s: float = 30.0
     heartbeat_s: float = 5.0
     acts: tuple[Act, ...] = ()

@@ -23,7 +23,8 @@ from fraisier.events import TYPE_OF, Actor, Record
 from fraisier.orchestrator import Orchestrator
 from fraisier.simulation.census import census
 from fraisier.simulation.generator import SECRET
-from fraisier.simulation.hosts import SimulatedHost
+from fraisier.simulation.hooks import SimulatedHooks
+from fraisier.simulation.hosts import ReceiptKey, SimulatedHost
 from fraisier.simulation.judge import Judge
 from fraisier.simulation.life import unwind
 from fraisier.simulation.links import Weather
@@ -101,6 +102,7 @@ class Trial:
             self.world.behaviours[commit(version), host] = behaviour
         if spec.failing_migrations:
             self.world.failing_migrations.add(commit("v2"))
+        self.world.failing_hooks.update((name, commit("v2")) for name in spec.failing_hooks)
         self.judge = Judge(self.store, self.world)
         self.config = Config(
             fraises={FRAISE: Fraise(name=FRAISE, environments={ENVIRONMENT: spec.settings})},
@@ -133,6 +135,8 @@ class Trial:
             max((one.at_s + one.for_s for one in self.spec.faults), default=0.0) + begun_s + 1.0
         )
         await self._all_end()
+        if any(lease.frozen_by for lease in self.store._tables.leases.values()):
+            await self._must(self._start(Act(at_s=0, kind="thaw")))
         await self._repair()
         self._look_at_the_end()
 
@@ -217,6 +221,7 @@ class Trial:
             processes=SimulatedTable(process, act.machine, self.pids),
             environ={"SENTINEL": SECRET},
             providers={"local": SimulatedProvider.of(self.world, process)},
+            hook_runner=SimulatedHooks(self.world, process),
             actor=Actor(user="ada", host=act.machine, trigger="simulation"),
         )
         if act.observer:
@@ -243,6 +248,12 @@ class Trial:
                 if not ended:
                     return "nothing"
                 result = await o.retry(ended[0])
+            case "freeze":
+                await o.freeze(FRAISE, ENVIRONMENT, "no changes now")
+                return "frozen"
+            case "thaw":
+                await o.thaw(FRAISE, ENVIRONMENT)
+                return "thawed"
             case "resume":
                 return await self._resume(o, act.lock_wait_s)
             case _:
@@ -427,6 +438,7 @@ class Trial:
         findings = list(dict.fromkeys(self.judge.findings))
         findings += _at_once(self._store_faults())
         findings += _repeated(self.world.migrations, self.spec)
+        findings += _repeated_hooks(self.world.hooks, self.spec)
         for d in self.store._tables.deployments.values():
             self.outcomes[f"{d.kind} is {d.outcome or d.state}{f' ({d.reason})' if d.reason else ''}"] += 1
         counters = self.outcomes + self.world.counters + census(self.store.records, self.processes)
@@ -472,6 +484,23 @@ def _repeated(migrations: list[tuple[str, str]], spec: Spec) -> list[str]:
         f"P6: the migration of {release} was done {count} times"
         for release, count in times.items()
         if count > most
+    ]
+
+
+def _repeated_hooks(hooks: list[tuple[str, ReceiptKey]], spec: Spec) -> list[str]:
+    """Return the hooks that came to their end more often than they may: once for each place and deployment."""
+    configured = spec.settings.hooks
+    once = {
+        h.name
+        for point in configured.__struct_fields__
+        for h in getattr(configured, point)
+        if h.resume == "manual"
+    }
+    times = Counter((name, key[:2]) for name, key in hooks if name in once)
+    return [
+        f"P6: the hook {name} of {key[0][-6:]} ({key[1]}) ran {count} times"
+        for (name, key), count in times.items()
+        if count > 1
     ]
 
 

@@ -15,6 +15,7 @@ import anyio.lowlevel
 from fraisier.errors import (
     FencedError,
     FraisierError,
+    HookError,
     InDoubtError,
     MigrationError,
     ProviderConnectionError,
@@ -51,7 +52,7 @@ class Command:
     @property
     def detached(self) -> bool:
         """Whether it goes on without its caller, and is found again by its receipt."""
-        return self.call.step == "migrate"
+        return self.call.step == "migrate" or self.call.hook is not None
 
     @property
     def receipt(self) -> ReceiptKey:
@@ -76,6 +77,9 @@ class World:
         self.counters: Counter[str] = Counter()
         self.migrations: list[tuple[str, str]] = []
         self.failing_migrations: set[str] = set()
+        self.hooks: list[tuple[str, ReceiptKey]] = []
+        self.failing_hooks: set[tuple[str, str]] = set()
+        self.here = SimulatedHost("the orchestrator")
         self._context = Context()
         self._commands: list[Command] = []
 
@@ -153,18 +157,19 @@ class World:
             raise ProviderConnectionError(f"{name} does not answer", context={"target": name})
         return weather
 
-    async def carry(self, call: StepCall) -> dict[str, Any]:
-        """Send a step to its host and return the evidence that comes back.
+    async def carry(self, call: StepCall, *, here: bool = False) -> dict[str, Any]:
+        """Send a step to its host (or have it done `here`, where there is no link) and return the evidence that comes back.
 
         Raises ProviderConnectionError (with `in_doubt` where it may have happened), FencedError, and what the host says."""
         name = call.context.target.name
-        weather = await self.reach(name)
+        host = self.here if here else self.hosts[name]
+        weather = CALM if here else await self.reach(name)
         loop = asyncio.get_running_loop()
         caller: asyncio.Future[dict[str, Any]] = loop.create_future()
         fate = weather.fate(self.rng)
         if fate != "arrives":
             self.counters[f"commands {fate}"] += 1
-        command = Command(call, self.hosts[name], caller, fate == "arrives")
+        command = Command(call, host, caller, fate == "arrives")
         if fate in ("arrives", "unanswered", "silent after"):
             self._commands.append(command)
             self.later(weather.delay(self.rng), self._arrive, command)
@@ -182,7 +187,8 @@ class World:
             self._over(command, _broken(host))
             return
         try:
-            host.fence(call)
+            if host is not self.here:  # nobody else acts there
+                host.fence(call)
         except FencedError as error:
             self.counters["commands fenced"] += 1
             self._over(command, error)
@@ -192,8 +198,8 @@ class World:
         if call.settles and not command.detached:
             self._over(command, ProviderError(f"{call.step} on {host.name} was given up", code="NOT_ENDED"))
             return
-        if call.step == "migrate":
-            self._migrate(command)
+        if command.detached:
+            self._job(command)
             return
         self._act(command)
 
@@ -207,7 +213,7 @@ class World:
             return
         command.acting = True
         self._observe(command, "begins")
-        most_s = self.durations_s.get(call.step, 0.0)
+        most_s = self.durations_s.get("hook" if call.hook is not None else call.step, 0.0)
         self.later(self.rng.uniform(most_s / 2, most_s), self._finish, command)
 
     def _finish(self, command: Command) -> None:
@@ -217,10 +223,9 @@ class World:
             return
         failure: FraisierError | None = None
         if command.detached:
-            failed = call.version in self.failing_migrations and not call.undo
+            failed = self._note_job(command)
             host.receipts[command.receipt] = "failed" if failed else "done"
-            self.migrations.append(("undo" if call.undo else "fail" if failed else "do", call.release))
-            failure = MigrationError(f"the migration on {host.name} failed") if failed else None
+            failure = _job_error(call, f"{call.step} on {host.name} failed") if failed else None
         evidence = host.end(call, self.behaviour(call.version, host.name), self.now_s())
         self._observe(command, "takes effect")
         self._over(command, failure, evidence)
@@ -238,26 +243,39 @@ class World:
                 self.counters["older commands ended"] += 1
                 other.killed = True
 
-    # migrations: jobs with receipts
+    # migrations and hooks: jobs with receipts
 
-    def _migrate(self, command: Command) -> None:
+    def _note_job(self, command: Command) -> bool:
+        """Keep what was done, and return whether it failed."""
+        call = command.call
+        if call.hook is not None:
+            self.hooks.append((call.hook.name, command.receipt))
+            return (call.hook.name, call.version) in self.failing_hooks
+        failed = call.version in self.failing_migrations and not call.undo
+        self.migrations.append(("undo" if call.undo else "fail" if failed else "do", call.release))
+        return failed
+
+    def _job(self, command: Command) -> None:
         host, call = command.host, command.call
-        migrate = call.context.settings.migrate
+        if call.hook is not None and call.settles:
+            self.end_jobs(host, lambda key: key[:2] == command.receipt[:2])
+            self._over(command, HookError(f"{call.step} on {host.name} was given up", code="NOT_ENDED"))
+            return
         for attempt in range(call.attempt, 0, -1):
             key, own = receipt_key(call, attempt), attempt == call.attempt
             found = host.receipts.get(key) if own else host.receipts.setdefault(key, "never")
             if found == "running":
-                self.counters["migrations attached to"] += 1
-                self.later(0.05, self._migrate, command)
+                self.counters["jobs attached to"] += 1
+                self.later(0.05, self._job, command)
                 return
             if found == "done" and (own or call.resumes):
-                self._over(command, None, {"release": call.release, "migrated": True})
+                self._over(command, None, {"release": call.release, "found": True})
                 return
             if found == "failed" and (own or call.resumes):
-                self._over(command, MigrationError(f"the migration on {host.name} had failed"))
+                self._over(command, _job_error(call, f"{call.step} on {host.name} had failed"))
                 return
-            if found == "lost" and (migrate is None or migrate.resume == "manual"):
-                self._over(command, InDoubtError(f"the migration on {host.name} began, and has no end"))
+            if found == "lost" and not _may_repeat(call):
+                self._over(command, InDoubtError(f"{call.step} on {host.name} began, and has no end"))
                 return
         if host.receipts.get(command.receipt) == "never" or command.killed or not host.up:
             self._over(command, _broken(host))
@@ -269,6 +287,15 @@ class World:
             return
         host.receipts[command.receipt] = "running"
         self._act(command)
+
+    def end_jobs(self, host: SimulatedHost, chosen: Callable[[ReceiptKey], bool]) -> None:
+        """End what runs of the chosen jobs; what it had done by then nobody knows."""
+        for key, receipt in host.receipts.items():
+            if receipt == "running" and chosen(key):
+                host.receipts[key] = "lost"
+        for other in self._commands:
+            if other.host is host and other.acting and other.detached and chosen(other.receipt):
+                other.killed = True
 
     # the way back
 
@@ -308,7 +335,21 @@ class World:
 
 def receipt_key(call: StepCall, attempt: int) -> ReceiptKey:
     """Return the key of the receipt that an attempt of a step leaves."""
+    if call.hook is not None:
+        own = f"{call.hook.phase}:{call.hook.number}:{call.context.target.name}"
+        return (call.deployment_id, own, attempt)
     return (call.deployment_id, "undo" if call.undo else "do", attempt)
+
+
+def _may_repeat(call: StepCall) -> bool:
+    if call.hook is not None:
+        return call.hook.may_repeat
+    migrate = call.context.settings.migrate
+    return migrate is not None and migrate.resume == "rerun"
+
+
+def _job_error(call: StepCall, message: str) -> FraisierError:
+    return MigrationError(message) if call.hook is None else HookError(message)
 
 
 def _broken(host: SimulatedHost) -> ProviderConnectionError:
