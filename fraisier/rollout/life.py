@@ -106,11 +106,11 @@ class Life(ABC):
         if not self._resumes:
             with anyio.CancelScope(shield=True):  # what was asked for is recorded, so that its end can be
                 await self._say_requested()
-            self._scribe.guard = self._not_ended
+            self._scribe.guard = self._not_taken_up
         try:
             return await self._with_end()
         except GuardRefusedError as error:
-            if self._scribe.guard == self._not_ended and await self._has_ended_elsewhere():
+            if self._scribe.guard == self._not_taken_up and await self._has_ended_elsewhere():
                 return self._result(_ELSEWHERE)
             raise LeaseLostError(error.message, cause=error) from error
 
@@ -181,11 +181,14 @@ class Life(ABC):
                     )
             await self._interrupted("cancelled", "the task that ran the deployment was cancelled")
 
-    def _not_ended(self, tables: Tables) -> str:
-        """Without the lease, a deployment's end may be written once: whoever waits for the lease may find that another
-        process took it up meanwhile. Raises nothing; see `Guard`."""
+    def _not_taken_up(self, tables: Tables) -> str:
+        """Without the lease, the end of a deployment may be written only while nobody else has taken it up."""
         found = tables.find_deployment(self.deployment_id)
-        return f"it has ended already: {found.outcome}" if found is not None and found.is_terminal else ""
+        lease = tables.find_lease(self._fraise.name, self._environment)
+        if found is not None and found.is_terminal:
+            return f"it has ended already: {found.outcome}"
+        held = lease is not None and lease.held and lease.deployment_id == self.deployment_id
+        return "another process has taken it up" if held or (found is not None and found.plan) else ""
 
     async def _has_ended_elsewhere(self) -> bool:
         """Whether another process took up what was requested here, while this one waited for the lease; then its story is
@@ -360,7 +363,7 @@ class Life(ABC):
     async def _end_failed(self, outcome: str, reason: str, detail: str) -> None:
         if outcome in _REDUCED_TO_NAME:
             self._scribe.guard = (
-                self._not_ended
+                self._not_taken_up
             )  # the lease is another's; this row changes nothing that it protects
         await self._say(
             ev.DeploymentFailed(

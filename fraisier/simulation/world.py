@@ -249,8 +249,10 @@ class World:
         """Keep what was done, and return whether it failed."""
         call = command.call
         if call.hook is not None:
+            if (call.hook.name, call.version) in self.failing_hooks:
+                return True
             self.hooks.append((call.hook.name, command.receipt))
-            return (call.hook.name, call.version) in self.failing_hooks
+            return False
         failed = call.version in self.failing_migrations and not call.undo
         self.migrations.append(("undo" if call.undo else "fail" if failed else "do", call.release))
         return failed
