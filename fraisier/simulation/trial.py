@@ -22,6 +22,7 @@ from fraisier.errors import FraisierError
 from fraisier.events import TYPE_OF, Actor, Record
 from fraisier.orchestrator import Orchestrator
 from fraisier.simulation.census import census
+from fraisier.simulation.evidence import Evidence
 from fraisier.simulation.generator import SECRET
 from fraisier.simulation.hosts import SimulatedHost
 from fraisier.simulation.judge import Judge
@@ -100,6 +101,7 @@ class Trial:
         for version, host, behaviour in spec.behaviours:
             self.world.behaviours[commit(version), host] = behaviour
         self.judge = Judge(self.store, self.world)
+        self.evidence = Evidence(self.judge)
         self.config = Config(
             fraises={FRAISE: Fraise(name=FRAISE, environments={ENVIRONMENT: spec.settings})},
             lease=LeaseSettings(ttl_s=spec.lease_ttl_s, heartbeat_s=spec.heartbeat_s),
