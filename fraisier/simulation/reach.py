@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import get_args, get_type_hints
 
 from fraisier.events.types import EVENT_TYPES
-from fraisier.simulation import judge, store, trial, world
+from fraisier.simulation import evidence, judge, store, trial, world
 from fraisier.simulation.links import Fate
 from fraisier.simulation.spec import Act, ActKind, FaultKind
 
@@ -105,6 +105,10 @@ EXCUSED: Mapping[str, str] = {
 """What is not reached, and why."""
 
 
+JUDGES = (judge, evidence)
+"""The modules that ask rules."""
+
+
 def wanted() -> dict[str, str]:
     """Return everything that a campaign must reach: what it is, and the pattern of the counters that prove it."""
     found = {f"outcome {name}": pattern for name, pattern in OUTCOMES.items()}
@@ -126,7 +130,8 @@ def rules() -> list[str]:
     """Return every rule that the judge can ask."""
     return [
         node.args[0].value
-        for node in _calls(judge, "_ask")
+        for module in JUDGES
+        for node in _calls(module, "_ask")
         if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
     ]
 

@@ -22,6 +22,7 @@ from fraisier.errors import FraisierError
 from fraisier.events import TYPE_OF, Actor, Record
 from fraisier.orchestrator import Orchestrator
 from fraisier.simulation.census import census
+from fraisier.simulation.evidence import Evidence
 from fraisier.simulation.generator import SECRET
 from fraisier.simulation.hooks import SimulatedHooks
 from fraisier.simulation.hosts import ReceiptKey, SimulatedHost
@@ -104,6 +105,7 @@ class Trial:
             self.world.failing_migrations.add(commit("v2"))
         self.world.failing_hooks.update((name, commit("v2")) for name in spec.failing_hooks)
         self.judge = Judge(self.store, self.world)
+        self.evidence = Evidence(self.judge)
         self.config = Config(
             fraises={FRAISE: Fraise(name=FRAISE, environments={ENVIRONMENT: spec.settings})},
             lease=LeaseSettings(ttl_s=spec.lease_ttl_s, heartbeat_s=spec.heartbeat_s),

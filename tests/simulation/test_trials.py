@@ -187,10 +187,10 @@ def test_every_act_outcome_and_state_is_in_the_table() -> None:
     assert TERMINAL_STATES | set(OPEN_STATES) - moving <= set(reach.OUTCOMES)
 
 
-def test_every_rule_of_the_judge_is_found() -> None:
+def test_every_rule_of_the_judges_is_found() -> None:
     """The names are read from its source: as many as there are questions."""
-    tree = ast.parse(inspect.getsource(reach.judge))
-    asks = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "_ask"]
+    nodes = [node for one in reach.JUDGES for node in ast.walk(ast.parse(inspect.getsource(one)))]
+    asks = [node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "_ask"]
     assert len(reach.rules()) == len(asks) > 10
 
 
