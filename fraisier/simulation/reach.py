@@ -33,6 +33,8 @@ ENDS: Mapping[ActKind, tuple[str, ...]] = {
     "abort": ("done", "already", "refused", "nothing"),
     "pause": ("done", "already", "refused", "nothing"),
     "promote": ("done", "refused", "nothing"),
+    "freeze": ("frozen",),
+    "thaw": ("thawed",),
     "kill": (),
     "stop": (),
     "continue": (),
@@ -82,10 +84,6 @@ PATHS = (
 
 EXCUSED: Mapping[str, str] = {
     "outcome skipped": "it needs several fraises, and a trial has one",
-    **dict.fromkeys(
-        ("event hook.started", "event hook.succeeded", "event hook.failed"), "no trial has hooks"
-    ),
-    **dict.fromkeys(("event lease.frozen", "event lease.thawed"), "nobody freezes anything in a trial"),
     **dict.fromkeys(
         ("event service.requested", "event service.succeeded", "event service.failed"),
         "nobody steers single services in a trial",
