@@ -123,8 +123,9 @@ class Deployer(Life):
     async def _go_on(self, plan: Plan, lease: Lease, provider: Provider) -> DeploymentResult:
         """Carry out what is left of a plan that another process began. Nothing but the journal and the targets are asked."""
         with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
-            down = away_now(plan, self._state, await self._look(provider, ()))
-            await self._carry_out(msgspec.structs.replace(plan, down=down), lease, provider)
+            seen = await self._look(provider, ())
+            plan = msgspec.structs.replace(plan, down=away_now(plan, self._state, seen))
+            await self._carry_out(plan, lease, provider, [name for name, look in seen.items() if look.serves])
         return self._result()
 
     async def _prepare_plan(self, provider: Provider) -> Plan | None:
@@ -161,7 +162,11 @@ class Deployer(Life):
         )
         return plan
 
-    async def _carry_out(self, plan: Plan, lease: Lease, provider: Provider) -> None:
+    async def _carry_out(
+        self, plan: Plan, lease: Lease, provider: Provider, serves: Sequence[str] = ()
+    ) -> None:
+        """Walk a plan, and end as the walk did. Of what `serves`, a target is taken away by permit only, whatever the plan
+        says of it."""
         hooks = self._make_hooks(plan, lease, provider, skip=self._request.skip_hooks)
         if not self._state.started_us:
             await self._say(
@@ -187,7 +192,9 @@ class Deployer(Life):
         new = [
             target.name
             for target in plan.targets
-            if not target.current_release and self._state.targets[target.name].outcome != "updated"
+            if not target.current_release
+            and target.name not in serves
+            and self._state.targets[target.name].outcome != "updated"
         ]
         capacity = Capacity(plan.max_unavailable, plan.down, new)
 
