@@ -69,6 +69,10 @@ NEWEST = HERE[-1] if HERE else CURRENT
 """What needs one Python only (servers, killed processes, the slow ones) runs here."""
 
 
+FINGERPRINTS: dict[str, str] = {}
+"""What the trials of each Python came to in this run."""
+
+
 def install(session: nox.Session) -> None:
     """Install the package with all that its development needs, from the checkout."""
     session.install("-q", ".[dev]")
@@ -131,6 +135,16 @@ def tests(session: nox.Session) -> None:
     else:
         side_by_side = "not long and not lab and not once and not virtual"
         pytest(session, "-n", "2", "--dist", "loadfile", "-m", side_by_side)
+    compare_simulations(session)
+
+
+def compare_simulations(session: nox.Session) -> None:
+    """Let this Python live through some trials; they must go as on the Pythons before, byte for byte."""
+    words = ("python", "-m", "fraisier.simulation", "--fingerprint", "--seeds", "60")
+    told = str(session.run(*words, silent=True)).split()[0]
+    FINGERPRINTS[str(session.python)] = told
+    if len(set(FINGERPRINTS.values())) > 1:
+        session.error(f"the same seeds tell different stories: {FINGERPRINTS}")
 
 
 @nox.session

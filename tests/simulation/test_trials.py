@@ -6,7 +6,6 @@ import ast
 import hashlib
 import inspect
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -76,23 +75,6 @@ def test_the_same_seeds_tell_the_same_story_in_every_process() -> None:
     """Whatever the order of sets of strings is there, and in how many workers it runs."""
     prints = {_fingerprint(sys.executable, hash_seed) for hash_seed in ("1", "2")}
     assert prints == {fingerprint(range(8), jobs=1)}
-
-
-@pytest.mark.virtual
-def test_the_same_seeds_tell_the_same_story_on_every_python() -> None:
-    """What was found on one version can be looked at on another."""
-    others = [found for one in ("3.11", "3.12", "3.13") if (found := shutil.which(f"python{one}"))]
-    able = [one for one in others if _can_run(one)]
-    if not able:
-        pytest.skip("no other Python here has what Fraisier needs")
-    assert {_fingerprint(one, "0") for one in able} == {_fingerprint(sys.executable, "0")}
-
-
-def _can_run(python: str) -> bool:
-    return (
-        subprocess.run([python, "-c", "import fraisier.cli.main"], cwd=ROOT, capture_output=True).returncode
-        == 0
-    )
 
 
 def _fingerprint(python: str, hash_seed: str) -> str:
