@@ -169,7 +169,10 @@ def test_ten_requests_from_another_process_have_their_effect_or_say_why_not(proj
     for action, alive in PLAN:
         one.round(action, alive=alive)
     one.finish()
-    assert sum(count for told, count in one.effects.items() if told.endswith("done")) >= 5, one.effects
+    done = {told for told in one.effects if told.endswith("done")}
+    assert {"abort dead: done", "pause dead: done"} <= done, one.effects
+    # How many of the living still run when they are asked is up to the machine.
+    assert any("alive" in told for told in done), one.effects
 
 
 @pytest.mark.long
