@@ -66,7 +66,23 @@ def generate(seed: int) -> Spec:
         faults=faults,
         calm_at_s=end_s + rng.uniform(5, 60),
     )
-    return _with_freezes(rng, _with_hooks(rng, spec), end_s)
+    return _with_worn_release(rng, _with_freezes(rng, _with_hooks(rng, spec), end_s), end_s)
+
+
+def _with_worn_release(rng: random.Random, spec: Spec, end_s: float) -> Spec:
+    """In a few trials the first release cannot be gone back to: it comes up once only. Then deploy what fails, twice."""
+    if rng.random() >= 0.07:
+        return spec
+    host = rng.choice(spec.settings.targets).name
+    worn = [("v1", host, Behaviour("worn")), ("v2", host, Behaviour("sick")), ("v3", host, Behaviour("sick"))]
+    kept = [one for one in spec.behaviours if one[:2] not in {found[:2] for found in worn}]
+    again = Act(at_s=end_s + 60.0, kind="deploy", version="v3", force=True, lock_wait_s=60.0)
+    return msgspec.structs.replace(
+        spec,
+        behaviours=(*kept, *worn),
+        acts=(*spec.acts, again),
+        calm_at_s=max(spec.calm_at_s, end_s + 180.0),
+    )
 
 
 def _with_hooks(rng: random.Random, spec: Spec) -> Spec:

@@ -55,6 +55,7 @@ class SimulatedHost:
         self.unit = Unit()
         self.tokens: dict[str, Token] = {}
         self.receipts: dict[ReceiptKey, Receipt] = {}
+        self.started: set[str] = set()
         self.faulted_s = -1.0
         """When the world last did something to it that nobody asked for."""
 
@@ -117,6 +118,9 @@ class SimulatedHost:
                 self.current = call.release
             case "restart" if call.release:
                 if not self._is_done(call):
+                    if behaviour.kind == "worn" and call.release in self.started:
+                        behaviour = Behaviour("sick")
+                    self.started.add(call.release)
                     self.unit.start(call.release, behaviour, now_s, call.deployment_id)
                 return {"release": call.release, "invocation": self.unit.invocation(now_s)}
             case "cleanup":

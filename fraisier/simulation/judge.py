@@ -160,18 +160,17 @@ class Judge:
 
     def _plan_is_safe(self, record: Record, event: ev.DeploymentPlanned) -> None:
         plan = self._plans[event.deployment_id] = decode_plan(bytes(event.plan))
-        if plan.kind != "rollback" or not plan.rollback_of or plan.undoes:
-            return
-        for target in plan.changes:
-            if target.action != "update":
-                continue
-            self._ask("P4 never back to a release that is known to be bad")
+        if plan.kind != "deploy":
+            return  # where it goes back to was frozen in the plan that failed
+        for target in plan.targets:
             row = self.store._tables.release_rows.get(
-                (plan.fraise, plan.environment, target.name, target.release)
+                (plan.fraise, plan.environment, target.name, target.previous_release)
             )
+            self._ask("P4 never back to a release that is known to be bad")
             if row is not None and row.bad:
                 self._find(
-                    "P4", f"{target.name} goes back to {target.release}, which is bad (seq {record.seq})"
+                    "P4",
+                    f"{target.name} would go back to {target.previous_release}, which is bad (seq {record.seq})",
                 )
 
     def _barrier(self, record: Record, event: ev.StepStarted) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["good", "slow", "late", "exits", "sick", "flapping", "dies", "crash_loop"]
+Kind = Literal["good", "slow", "late", "exits", "sick", "flapping", "dies", "crash_loop", "worn"]
 
 _FLAP_S = 0.7
 
@@ -14,7 +14,7 @@ _FLAP_S = 0.7
 class Behaviour(msgspec.Struct, frozen=True):
     """`good` is healthy at once, `slow` after `after_s`, `late` after more than any deadline; `sick` runs and never is;
     `exits` ends at its start, `dies` after `after_s`; `crash_loop` ends and is started again every second; `flapping` is
-    healthy and not in turn."""
+    healthy and not in turn; `worn` is healthy when it is started for the first time, and sick ever after."""
 
     kind: Kind = "good"
     after_s: float = 0.0
@@ -44,4 +44,4 @@ class Behaviour(msgspec.Struct, frozen=True):
             return age_s >= self.after_s
         if self.kind == "flapping":
             return int(age_s / _FLAP_S) % 2 == 1
-        return self.kind in ("good", "dies")
+        return self.kind in ("good", "dies", "worn")
