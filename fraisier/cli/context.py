@@ -164,3 +164,15 @@ class Call:
         resolver = resolve.Resolver(self.environ, redaction.Redactor(), Path(config.path).parent)
         url: str = resolver.text(config.store.url, {}, where="store.url")
         return url
+
+
+def forget_lost(stream: TextIO) -> None:
+    """Let what a stream still holds, and nobody takes, go nowhere when it is flushed the next time."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, stream.fileno())
+        finally:
+            os.close(nowhere)

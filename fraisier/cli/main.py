@@ -12,7 +12,7 @@ import asyncclick as click
 
 from fraisier.cli import exits
 from fraisier.cli.command import Job
-from fraisier.cli.context import Call, Globals, OutputError
+from fraisier.cli.context import Call, Globals, OutputError, forget_lost
 from fraisier.cli.errors import as_json, as_text, describe, document, weightiest
 from fraisier.cli.params import plain_globals
 from fraisier.cli.tree import make_tree
@@ -129,7 +129,4 @@ def _tell(call: Call, found: Any) -> None:
 def _forget_lost_output() -> None:
     """Let the interpreter flush into nothing at its exit what nobody takes, instead of changing the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        forget_lost(stream)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from fraisier.cli.context import Call
+from fraisier.cli.context import Call, forget_lost
 from fraisier.cli.render import Painter, one_line, short, took
 from fraisier.rollout.result import NOT_ENDED, DeploymentResult, TargetResult
 
@@ -110,3 +110,4 @@ def print_results(call: Call, results: Iterable[DeploymentResult]) -> None:
             if result.outcome != "interrupted":
                 raise
             # The terminal that was closed, which interrupted it, cannot show the result either.
+            forget_lost(call.stdout)
