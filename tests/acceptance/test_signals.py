@@ -128,7 +128,10 @@ def test_ctrl_c_twice_kills_what_was_started_and_marks_the_target(shared: Projec
     shared.write()
     command = begin(shared, "twice")
     command.wait_for("step.output", step="stage", target="t1")
-    assert [argv for argv in own_processes(shared).values() if argv.startswith("sleep 30")]
+    until_s = time.monotonic() + PROCESS_S
+    while not any(argv.startswith("sleep 30") for argv in own_processes(shared).values()):
+        assert time.monotonic() < until_s, own_processes(shared)
+        time.sleep(0.02)
     command.process.send_signal(signal.SIGINT)
     time.sleep(0.2)  # two signals in one moment may arrive as one
     asked = time.monotonic()
