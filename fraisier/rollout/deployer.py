@@ -408,11 +408,12 @@ class Deployer(Life):
             return "refused", f"it is stopping: {self._stop.reason}"
         if self._stop.paused:
             return "already", "it is paused"
+        # At once: after the fact that it is paused no target may begin.
+        self._stop.pause()
         if self._state.state == "running":
             await self._say(
                 ev.DeploymentPaused(**self._about(), reason="requested", detail=f"paused by {who}")
             )
-        self._stop.pause()
         return "done", "running steps finish; no further target is changed until `promote` or `resume`"
 
     async def _asked_to_go_on(self, action: str, actor: Actor) -> tuple[str, str]:
