@@ -106,10 +106,7 @@ class Trial:
         self.world.failing_hooks.update((name, commit("v2")) for name in spec.failing_hooks)
         self.judge = Judge(self.store, self.world)
         self.evidence = Evidence(self.judge)
-        self.config = Config(
-            fraises={FRAISE: Fraise(name=FRAISE, environments={ENVIRONMENT: spec.settings})},
-            lease=LeaseSettings(ttl_s=spec.lease_ttl_s, heartbeat_s=spec.heartbeat_s),
-        )
+        self.config = self._config(spec.settings.timeout_s)
         self.processes: list[Process] = []
         self.doors: dict[Process, StoreDoor] = {}
         self.orchestrators: dict[Process, Orchestrator] = {}
@@ -126,6 +123,8 @@ class Trial:
         """Live through the trial."""
         if self.spec.settled:
             await self._must(self._start(Act(at_s=0, kind="deploy", version="v1")), "succeeded")
+        if self.spec.impatient_s:
+            self.config = self._config(self.spec.impatient_s)
         begun_s = self.world.now_s()
         self._schedule_faults(begun_s)
         for act in self.spec.acts:
@@ -141,6 +140,13 @@ class Trial:
             await self._must(self._start(Act(at_s=0, kind="thaw")))
         await self._repair()
         self._look_at_the_end()
+
+    def _config(self, timeout_s: float) -> Config:
+        settings = msgspec.structs.replace(self.spec.settings, timeout_s=timeout_s)
+        return Config(
+            fraises={FRAISE: Fraise(name=FRAISE, environments={ENVIRONMENT: settings})},
+            lease=LeaseSettings(ttl_s=self.spec.lease_ttl_s, heartbeat_s=self.spec.heartbeat_s),
+        )
 
     async def _until(self, at_s: float) -> None:
         await asyncio.sleep(max(0.0, at_s - self.world.now_s()))
@@ -360,6 +366,7 @@ class Trial:
 
     def _calm(self) -> None:
         self._tell("calm")
+        self.config = self._config(self.spec.settings.timeout_s)
         self.world.calm()
         self._idle_store()
         self._continue(self.processes)
