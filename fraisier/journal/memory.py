@@ -82,14 +82,7 @@ class MemoryJournal:
     async def append(self, event: Event, guard: Guard | None = None) -> Record:
         """Return the record, which was fanned out by then. Raises ValidationError, GuardRefusedError."""
         on_commit = self._writable()
-        event_id, at_us = self._ids.event(), self._clock.now_us()
-        body = encode_body(event_id, at_us, event)
-        event = decode_event(body)
-        refusal = guard(self._tables) if guard is not None else ""
-        if refusal:
-            context = {"type": TYPE_OF[event.__class__], "deployment_id": event.deployment_id}
-            raise GuardRefusedError(refusal, context=context)
-        record = self._enter(Record(len(self._rows) + 1, event_id, at_us, event), body)
+        record = self._admit(event, guard)
         self._keep_positions()
         on_commit([record])
         # Others get their turn, as they would while a disk works; then a cancelled caller learns of its cancellation.
@@ -101,6 +94,17 @@ class MemoryJournal:
         if self._on_commit is None:
             raise DatabaseTransactionError("the memory journal is closed", recoverable=False)
         return self._on_commit
+
+    def _admit(self, event: Event, guard: Guard | None) -> Record:
+        """Make an event the newest record, as it reads when it is read back. Raises ValidationError, GuardRefusedError."""
+        event_id, at_us = self._ids.event(), self._clock.now_us()
+        body = encode_body(event_id, at_us, event)
+        event = decode_event(body)
+        refusal = guard(self._tables) if guard is not None else ""
+        if refusal:
+            context = {"type": TYPE_OF[event.__class__], "deployment_id": event.deployment_id}
+            raise GuardRefusedError(refusal, context=context)
+        return self._enter(Record(len(self._rows) + 1, event_id, at_us, event), body)
 
     def _enter(self, record: Record, body: bytes) -> Record:
         self._fold(record)

@@ -40,28 +40,17 @@ def _given_up(rng: random.Random, spec: Spec) -> Spec:
     """An abort while the waves go on, and the process dies on the way back."""
     aborted_s = rng.uniform(1, 15)
     killed_s = aborted_s + rng.uniform(0.5, 6)
-    acts = (
-        Act(at_s=0.0, kind="deploy", version="v2"),
-        Act(at_s=aborted_s, kind="abort"),
-        Act(at_s=killed_s, kind="kill"),
-        Act(at_s=killed_s + rng.uniform(0.5, 10), kind="resume", lock_wait_s=20.0),
-    )
     spec = _with_rollout(_good(rng, spec), batch=("1",), on_failure="rollback", pause_s=0.0)
-    return _changed(spec, acts=acts)
+    return _changed(spec, acts=_killed(rng, killed_s, Act(at_s=aborted_s, kind="abort")))
 
 
 def _out_of_time(rng: random.Random, spec: Spec) -> Spec:
     """Nothing fails but the time, and the process dies on the way back."""
     timeout_s = rng.uniform(4, 25)
     killed_s = timeout_s + rng.uniform(0.0, 5)
-    acts = (
-        Act(at_s=0.0, kind="deploy", version="v2"),
-        Act(at_s=killed_s, kind="kill"),
-        Act(at_s=killed_s + rng.uniform(0.5, 10), kind="resume", lock_wait_s=20.0),
-    )
     spec = _with_rollout(_good(rng, spec), batch=("1",), on_failure="rollback")
     settings = msgspec.structs.replace(spec.settings, rollback_timeout_s=200.0)
-    return _changed(spec, acts=acts, settings=settings, impatient_s=timeout_s)
+    return _changed(spec, acts=_killed(rng, killed_s), settings=settings, impatient_s=timeout_s)
 
 
 def _cut_short(rng: random.Random, spec: Spec) -> Spec:
@@ -156,6 +145,16 @@ STORIES: tuple[Callable[[random.Random, Spec], Spec], ...] = (
     _busy,
     _impatient,
 )
+
+
+def _killed(rng: random.Random, killed_s: float, *before: Act) -> tuple[Act, ...]:
+    """A deployment whose process is killed, and gone on with soon after."""
+    return (
+        Act(at_s=0.0, kind="deploy", version="v2"),
+        *before,
+        Act(at_s=killed_s, kind="kill"),
+        Act(at_s=killed_s + rng.uniform(0.5, 10), kind="resume", lock_wait_s=20.0),
+    )
 
 
 def _good(rng: random.Random, spec: Spec) -> Spec:
