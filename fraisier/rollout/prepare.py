@@ -9,9 +9,7 @@ from fraisier.errors import (
     InterruptedError,
     ProviderConnectionError,
 )
-from fraisier.rollout.cleaning import Cleaner
 from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
-from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.plan import PREPARE_STEPS, PlanTarget
 from fraisier.rollout.verdict import Halt, Verdict, reason_of
 
@@ -19,9 +17,8 @@ from fraisier.rollout.verdict import Halt, Verdict, reason_of
 class Preparation:
     """Prepares all targets of a plan. Whatever fails here, nothing is switched anywhere."""
 
-    def __init__(self, crew: Crew, cleaner: Cleaner) -> None:
+    def __init__(self, crew: Crew) -> None:
         self._crew = crew
-        self._cleaner = cleaner
         self._plan = crew.plan
 
     async def run(self) -> None:
@@ -32,16 +29,8 @@ class Preparation:
         await self._crew.side_by_side(self._plan.changes, self._one, "prepare")
         await self._barrier()
         if hooks is not None:
-            await self._hooks_after(hooks)
-        await self._migrate_once()
-
-    async def _hooks_after(self, hooks: Hooks) -> None:
-        try:
             await hooks.gate("after_prepare", "prepare")
-        except Halt as halt:
-            if halt.verdict.kind == "prepare":
-                await self._cleaner.after_failed_preparation()
-            raise
+        await self._migrate_once()
 
     async def _one(self, target: PlanTarget) -> None:
         crew = self._crew
@@ -88,7 +77,6 @@ class Preparation:
             for name in unreached:
                 crew.capacity.lost(name)
             return
-        await self._cleaner.after_failed_preparation()
         if only_unreached:
             raise Halt(Verdict("unreachable", "unreachable", crew.first_error()))
         otherwise = "migrate_failed" if self._has_tried_to_migrate() else "prepare_failed"
@@ -139,7 +127,6 @@ class Preparation:
     async def _give_up(self, target: PlanTarget, error: FraisierError) -> None:
         self._crew.errors[target.name] = error
         await self._crew.say_failed(target, "migrate", error)
-        await self._cleaner.after_failed_preparation()
 
 
 def _reason(error: FraisierError, otherwise: str) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+
 from fraisier.bus import Bus
 from fraisier.errors import DatabaseError, GuardRefusedError
 from fraisier.events import Event, Record
@@ -29,9 +32,12 @@ class Scribe:
     async def say(self, event: Event) -> Record:
         """Return the record of `event` once it is durable. Raises GuardRefusedError when the lease is not ours,
         DatabaseError when the journal does not take it, and ever after."""
-        record = await self._unless_failed(lambda: self.bus.publish(event, guard=self.guard))
-        apply(self.tables, record)
-        self.tables.clear_dirty()
+        # A fact that is durable is known here, too, whatever deadline passes while the journal takes it.
+        with anyio.CancelScope(shield=True):
+            record = await self._unless_failed(lambda: self.bus.publish(event, guard=self.guard))
+            apply(self.tables, record)
+            self.tables.clear_dirty()
+        await checkpoint_if_cancelled()
         return record
 
     async def ask(self, event: Event, *, timeout_s: float) -> Event:

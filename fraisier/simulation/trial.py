@@ -115,7 +115,7 @@ class Trial:
         self.told: list[str] = []
         self.outcomes: Counter[str] = Counter()
         self.busy_s = 0.0
-        self.hint = ""
+        self.hint = self.reason = ""
 
     # the story
 
@@ -271,7 +271,7 @@ class Trial:
                     return "nothing"
                 steered = await getattr(o, act.kind)(chosen[-1].id)
                 return str(steered.effect)
-        self.hint = result.hint or ""
+        self.hint, self.reason = result.hint or "", result.reason
         return result.outcome
 
     async def _resume(self, o: Orchestrator, lock_wait_s: float) -> str:
@@ -405,6 +405,8 @@ class Trial:
             if down := self._named_by_hint():  # what is down is repaired first, as the refusal says
                 await self._must(self._start(msgspec.structs.replace(act, limit=down)))
                 continue
+            if ended == "failed" and self.reason == "partial":
+                continue  # what came and went at the first look kept others from their turn
             if not (lost and last == 0):
                 break
         self.judge.findings.append(f"P6: after everything the next deployment ended as {ended}")
