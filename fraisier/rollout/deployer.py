@@ -220,14 +220,15 @@ class Deployer(Life):
         if self._resumes and self._goes_back(runner):
             doubt = await Runner(steps, capacity=capacity, releases=releases).settle()
         # Who aborts what needed attention has looked, and wants it to end.
-        if doubt is not None and not (self._stop.aborted and self._was == "needs_attention"):
+        is_looked_at = self._stop.aborted and self._was == "needs_attention"
+        if doubt is not None and not is_looked_at:
             await self._conclude(plan, doubt, rollbacks, capacity)
             return
         if self._state.decision:
             verdict = Verdict("changed", self._state.decided_reason, self._state.decided_detail)
             await self._conclude(plan, verdict, rollbacks, capacity)
             return
-        verdict = await runner.run(plan.settings.timeout_s)
+        verdict = await runner.run(plan.settings.timeout_s, is_looked_at=is_looked_at)
         await self._conclude(plan, verdict, rollbacks, capacity)
 
     def _goes_back(self, runner: Runner) -> bool:

@@ -61,8 +61,9 @@ class Runner:
         self._before = frozenset(self.crew.updated)
         """Updated by an earlier process: verified again before anything is called a success."""
 
-    async def run(self, timeout_s: float) -> Verdict:
-        """Walk the plan to its end and return the verdict; every wait ends when `timeout_s` has passed.
+    async def run(self, timeout_s: float, *, is_looked_at: bool = False) -> Verdict:
+        """Walk the plan to its end and return the verdict; every wait ends when `timeout_s` has passed. `is_looked_at` says
+        that a person knows what is in doubt, and that it keeps nothing from its end.
 
         Raises LeaseLostError when the plan is no longer ours to carry out."""
         verdict: Verdict | None = None
@@ -72,7 +73,7 @@ class Runner:
         if scope.cancelled_caught:
             verdict = await self._out_of_time("timeout", timeout_s)
         if verdict is not None:
-            return await self._put_to_rest(verdict)
+            return verdict if is_looked_at else await self._put_to_rest(verdict)
         await self._cleaner.after_success()
         failed = [target.name for target in self.plan.changes if target.name in self.crew.errors]
         if failed or self.crew.skipped:

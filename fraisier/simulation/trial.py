@@ -271,7 +271,7 @@ class Trial:
                     return "nothing"
                 steered = await getattr(o, act.kind)(chosen[-1].id)
                 return str(steered.effect)
-        self.hint, self.reason = result.hint or "", result.reason
+        self.hint, self.reason = result.hint or "", result.reason or ""
         return result.outcome
 
     async def _resume(self, o: Orchestrator, lock_wait_s: float) -> str:
