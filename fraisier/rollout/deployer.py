@@ -21,7 +21,7 @@ from fraisier.providers.base import Artifact, Provider
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.life import Life
-from fraisier.rollout.plan import Plan, PlanTarget, Seen, decode_plan, encode_plan, make_plan
+from fraisier.rollout.plan import Plan, PlanTarget, Seen, decode_plan, encode_plan, make_plan, repair_first
 from fraisier.rollout.reopen import away_now, whereabouts
 from fraisier.rollout.request import DeployRequest, select, suggestion
 from fraisier.rollout.restore import to_restore
@@ -64,6 +64,7 @@ class Deployer(Life):
         self._request = request
         self._is_ending = False
         self._is_leaving = False
+        self._hint = ""
         limit, exclude = ((), ()) if frozen is not None else (request.limit, request.exclude)
         self._targets: tuple[Target, ...] = select(self._settings.targets, limit, exclude)
         if request.strategy and request.strategy not in STRATEGIES:
@@ -118,7 +119,7 @@ class Deployer(Life):
             if plan is None:
                 return self._result("check the network and the hosts, then deploy again")
             await self._carry_out(plan, lease, provider)
-        return self._result()
+        return self._result(self._hint)
 
     async def _go_on(self, plan: Plan, lease: Lease, provider: Provider) -> DeploymentResult:
         """Carry out what is left of a plan that another process began. Nothing but the journal and the targets are asked."""
@@ -126,7 +127,7 @@ class Deployer(Life):
             seen = await self._look(provider, ())
             plan = msgspec.structs.replace(plan, down=away_now(plan, self._state, seen))
             await self._carry_out(plan, lease, provider, [name for name, look in seen.items() if look.serves])
-        return self._result()
+        return self._result(self._hint)
 
     async def _prepare_plan(self, provider: Provider) -> Plan | None:
         """Return the plan, now in the journal, or None when nobody could be reached and the end is written."""
@@ -242,6 +243,8 @@ class Deployer(Life):
             # It was promised while the last step ran: the end is that of an abort, whatever that step came to.
             verdict = Verdict("interrupted", "interrupted", self._stop.reason)
         self._is_ending = verdict.kind != "interrupted"
+        if verdict.reason == "capacity":
+            self._hint = repair_first(sorted(capacity.away))
         if verdict.kind not in ("done", "interrupted") and verdict.reason != "aborted":
             await self._hook("on_failure", "needs_attention" if verdict.kind == "doubt" else "failed")
         match verdict.kind:

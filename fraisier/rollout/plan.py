@@ -309,7 +309,7 @@ def check_capacity(changing: Sequence[str], down: Sequence[str], limit: int) -> 
         "changing more would leave too few",
         code="CAPACITY",
         context={"down": list(down), "max_unavailable": limit},
-        hint=f"repair them first with --limit {','.join(down)}, or raise rollout.max_unavailable",
+        hint=repair_first(down),
     )
 
 
@@ -335,3 +335,8 @@ def decode_plan(data: bytes) -> Plan:
             hint="use the version of Fraisier that made the plan, or a newer one",
         )
     return _decode(data)
+
+
+def repair_first(down: Sequence[str]) -> str:
+    """Return the hint for a deployment that others than its own targets keep from taking any away."""
+    return f"repair them first with --limit {','.join(down)}, or raise rollout.max_unavailable"
