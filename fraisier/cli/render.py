@@ -16,10 +16,20 @@ _COLOURS = {
     "bold": "\x1b[1m",
 }
 
-_GOOD = frozenset({"succeeded", "unchanged", "updated", "passed", "healthy", "yes", "running", "ok"})
-_BAD = frozenset({"failed", "needs_attention", "in_doubt", "unhealthy", "no", "lost"})
+_GOOD = frozenset({"succeeded", "unchanged", "updated", "passed", "healthy", "yes", "running", "ok", "pass"})
+_BAD = frozenset({"failed", "needs_attention", "in_doubt", "unhealthy", "no", "lost", "fail"})
 _WARNING = frozenset(
-    {"rolled_back", "interrupted", "paused", "locked", "unreachable", "skipped", "orphaned", "rolling_back"}
+    {
+        "rolled_back",
+        "interrupted",
+        "paused",
+        "locked",
+        "unreachable",
+        "skipped",
+        "orphaned",
+        "rolling_back",
+        "error",
+    }
 )
 _BARS = "▁▂▃▄▅▆▇█"
 
