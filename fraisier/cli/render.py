@@ -137,9 +137,12 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """Return one bar for each value, the highest for the largest."""
-    top = max(values, default=0.0)
+def sparkline(values: Sequence[float | None]) -> str:
+    """Return one bar for each value, the highest for the largest, and a gap where there is none."""
+    top = max((value for value in values if value is not None), default=0.0)
     if top <= 0:
         return ""
-    return "".join(_BARS[min(len(_BARS) - 1, int(value / top * (len(_BARS) - 1) + 0.5))] for value in values)
+    return "".join(
+        " " if value is None else _BARS[min(len(_BARS) - 1, int(value / top * (len(_BARS) - 1) + 0.5))]
+        for value in values
+    )
