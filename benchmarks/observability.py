@@ -6,8 +6,8 @@ trail is signed. CPU seconds count from before the orchestrator is made until it
 nobody. Everything else (journal, bus, leases, probes) is the same in all of them.
 
 All three live in this process, and the commands that a rollout runs are the same ones in every variant. So the cost is what
-the process itself spends more, as a share of what the whole rollout spends, commands included: that leaves out the noise of git
-and tar, which is many times what is measured here.
+the process itself spends more, as a share of what the whole rollout spends, commands included: that leaves out the noise of
+git and tar, which is many times what is measured here.
 
     python benchmarks/observability.py [--rounds N] [--targets N]
 
