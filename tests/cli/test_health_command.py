@@ -137,7 +137,7 @@ def test_every_kind_of_check_decides_over_a_deployment_and_is_shown(shop: Projec
 
 def test_a_release_that_fails_one_required_part_goes_back(shop: Project) -> None:
     """The composite is what the rollout asks, with the part's name in the reason."""
-    configure(shop, everything() | {"deadline": "1s"})
+    configure(shop, everything() | {"deadline": "3s"})
     shop.run("deploy", "shop", "staging")
     (shop.repo / "state").write_text("down")
     shop.commit("three")

