@@ -13,6 +13,8 @@ import pytest
 from tests.cli.conftest import Project
 from tests.health.servers import make_certificate
 
+pytestmark = pytest.mark.once
+
 SERVICE = """\
 import http.server, json, os, pathlib, ssl
 

@@ -235,6 +235,7 @@ def test_what_is_too_much_to_show_is_summed_up() -> None:
     assert sparkline([None, 0, 4, 8]) == " ▁▅█"
 
 
+@pytest.mark.once
 def test_stats_of_a_real_store(project: Project) -> None:
     """As panels on a terminal, as text without one and under NO_COLOR, as JSON; all of the same deployments."""
     project.run("deploy", "shop", "staging")
