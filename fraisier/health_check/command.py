@@ -75,14 +75,16 @@ async def run_bounded(command: str | Sequence[str], *, env: Mapping[str, str], c
     behind."""
     argv = ["sh", "-c", command] if isinstance(command, str) else list(command)
     try:
-        process = await anyio.open_process(
-            argv,
-            stdin=DEVNULL,
-            stderr=STDOUT,
-            cwd=cwd,
-            env={**os.environ, **env},
-            start_new_session=True,
-        )
+        # A start that is cut short leaves a process behind that nobody knows, so cancellation waits that moment.
+        with anyio.CancelScope(shield=True):
+            process = await anyio.open_process(
+                argv,
+                stdin=DEVNULL,
+                stderr=STDOUT,
+                cwd=cwd,
+                env={**os.environ, **env},
+                start_new_session=True,
+            )
     except FileNotFoundError as error:
         raise ProbeError(f"exec {argv[0]}: not found: {error.filename}") from error
     tail = bytearray()
