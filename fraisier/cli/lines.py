@@ -209,7 +209,7 @@ def _step_failed(e: ev.StepFailed) -> str:
 
 
 def _health_passed(e: ev.HealthPassed) -> str:
-    return f"healthy{_after(e.duration_s)}{_probes(e)}"
+    return f"healthy{_after(e.duration_s)}{_probes(e)}{_tail(*(f'warning: {told}' for told in e.warnings))}"
 
 
 def _health_failed(e: ev.HealthFailed) -> str:

@@ -14,7 +14,19 @@ from fraisier.config.tree import Mapping, Node
 SOURCE_FORMS = (("git",), ("archive", "sha256"), ("path",))
 SERVICE_FORMS = (("systemd",), ("process",), ("start", "stop", "status"))
 TYPE_KEYS: Table[str, tuple[str, ...]] = {
-    "http": ("url", "method", "headers", "expect_status", "expect_body", "expect_json", "verify_tls"),
+    "http": (
+        "url",
+        "method",
+        "headers",
+        "expect_status",
+        "expect_body",
+        "expect_json",
+        "follow_redirects",
+        "verify_tls",
+        "ca_file",
+        "tls_warn_before",
+        "connect_timeout",
+    ),
     "tcp": ("host", "port"),
     "exec": ("command",),
     "composite": ("require", "checks"),

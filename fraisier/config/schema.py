@@ -101,7 +101,11 @@ class HealthCheck(Settings, frozen=True):
     expect_status: StatusSet = ("200",)
     expect_body: Regex = ""
     expect_json: dict[str, Any] = {}
+    follow_redirects: bool = False
     verify_tls: bool = True
+    ca_file: Text = ""
+    tls_warn_before_s: Duration = field(default=14 * 86_400.0, name="tls_warn_before")
+    connect_timeout_s: Duration = field(default=0.0, name="connect_timeout")
     host: Text = "127.0.0.1"
     port: Annotated[str, Kind("text")] = ""
     command: Command | tuple[SecretText, ...] = ""

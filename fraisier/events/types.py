@@ -30,7 +30,14 @@ from fraisier.events.deployments import (
     WaveStarted,
     WaveSucceeded,
 )
-from fraisier.events.health import HealthFailed, HealthPassed, HealthRequested, HealthSampled, HealthVerdict
+from fraisier.events.health import (
+    HealthFailed,
+    HealthPart,
+    HealthPassed,
+    HealthRequested,
+    HealthSampled,
+    HealthVerdict,
+)
 from fraisier.events.hooks import HookEvent, HookFailed, HookStarted, HookSucceeded
 from fraisier.events.leases import (
     Holder,
@@ -117,6 +124,7 @@ __all__ = [
     "DeploymentSuperseded",
     "Event",
     "HealthFailed",
+    "HealthPart",
     "HealthPassed",
     "HealthRequested",
     "HealthSampled",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,22 +17,30 @@ StatusSpec = int | str | Iterable[int | str]
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One HTTP question, ready to send."""
+    """One HTTP question, ready to send. `ca_file` holds the certificates to trust instead of the system's."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     verify_tls: bool = True
+    ca_file: str = ""
     follow_redirects: bool = False
     connect_timeout_s: float | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back; `body` holds at most BODY_MAX bytes, `truncated` says that there was more."""
+    """What came back; `body` holds at most BODY_MAX bytes, `truncated` says that there was more. `location` is where a
+    redirect points, `certificate` the server's in DER (empty without TLS)."""
 
     status: int
     body: bytes = b""
     truncated: bool = False
+    location: str = ""
+    certificate: bytes = b""
+
+
+Fetch = Callable[[Request], Awaitable[Answer]]
+"""Sends one request and returns its answer; raises OSError, ProbeFailed or ProbeError."""
 
 
 class Expectation:

@@ -9,6 +9,7 @@ import msgspec
 
 from fraisier.events import Event, Record
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release, Tables
+from fraisier.journal.tally import Slots, Tally
 
 Guard = Callable[[Tables], str]
 """A condition on an append, checked in the same transaction: returns why it is refused, or an empty string."""
@@ -111,6 +112,10 @@ class Journal(Protocol):
         limit: int = 50,
     ) -> list[DeploymentState]:
         """Return deployments, newest first. An empty argument means any."""
+        ...
+
+    async def tally(self, slots: Slots, *, fraise: str = "") -> Tally:
+        """Return the numbers of the slots' time, of one fraise when named. Rows whose body has expired are not counted."""
         ...
 
     async def placements(self, fraise: str = "", environment: str = "") -> list[Placement]:

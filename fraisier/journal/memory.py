@@ -23,6 +23,7 @@ from fraisier.journal.fold import (
     snapshot,
 )
 from fraisier.journal.reading import ambiguous, fold_error, no_such_row
+from fraisier.journal.tally import COUNTED_TYPES, Outcome, Slots, Tally
 from fraisier.journal.walk import ChainRow, Link, walk
 
 replace = msgspec.structs.replace
@@ -190,6 +191,20 @@ class MemoryJournal:
         ]
         chosen.sort(key=lambda found: found.first_seq, reverse=True)
         return [outline(found) for found in chosen[:limit]]
+
+    async def tally(self, slots: Slots, *, fraise: str = "") -> Tally:
+        """Return the numbers of the slots' time, of one fraise when named."""
+        found = Tally(slots)
+        for state in self._tables.deployments.values():
+            if fraise in ("", state.fraise) and state.requested_us >= slots.since_us:
+                fields = {name: getattr(state, name) for name in Outcome.__struct_fields__}
+                found.outcomes.append(Outcome(**fields))
+        found.count(
+            (row.type, row.at, row.body or b"")
+            for row in self._rows
+            if row.type in COUNTED_TYPES and row.at >= slots.since_us and fraise in ("", row.fraise)
+        )
+        return found
 
     async def placements(self, fraise: str = "", environment: str = "") -> list[Placement]:
         """Return the recorded state of targets, sorted by fraise, environment and name."""

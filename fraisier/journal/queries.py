@@ -9,6 +9,7 @@ from fraisier.journal import rows
 from fraisier.journal.base import DeadLetter
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
 from fraisier.journal.reading import ambiguous, no_such_row
+from fraisier.journal.tally import COUNTED_TYPES, Slots, Tally, decode_outcome
 
 _READ = "select seq, body from journal where seq > ? and seq <= ? and body is not null order by seq limit ?"
 _READ_ONE = """select seq, body from journal where deployment_id = ? and deployment_id <> '' and seq > ? and seq <= ?
@@ -27,6 +28,12 @@ order by fraise, environment"""
 _BEGINS = "select id from deployments where id >= ? and id < ? order by id limit 2"
 _DEAD = (
     "select subscriber, seq, at_us, error from dead_letters order by at_us desc, seq desc, subscriber limit ?"
+)
+# The list of types must stand as it does in the schema, or the index is not used.
+_COUNTED = f"""select type, at, body from journal where type in ({", ".join(f"'{name}'" for name in COUNTED_TYPES)})
+and at >= ? and ? in ('', fraise) and body is not null"""  # noqa: S608 - constants
+_OUTCOMES = (
+    """select body from deployments where ? in ('', fraise) and requested_us >= ? order by first_seq"""
 )
 _LAST = (1 << 63) - 1
 
@@ -74,6 +81,15 @@ def deployments(
             connection, _NEWEST_IN_STATE, (fraise, environment, since_us, state, limit)
         )
     return rows.load_deployments(connection, _NEWEST, (fraise, environment, since_us, limit))
+
+
+def tally(connection: sqlite3.Connection, slots: Slots, fraise: str) -> Tally:
+    """Return the numbers of the slots' time; row by row, so that memory stays flat."""
+    found = Tally(slots)
+    for (body,) in connection.execute(_OUTCOMES, (fraise, slots.since_us)):
+        found.outcomes.append(decode_outcome(body))
+    found.count(connection.execute(_COUNTED, (slots.since_us, fraise)))
+    return found
 
 
 def placements(connection: sqlite3.Connection, fraise: str, environment: str) -> list[Placement]:

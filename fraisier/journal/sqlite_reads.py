@@ -17,6 +17,7 @@ from fraisier.journal.check import check
 from fraisier.journal.connection import Database, run_once
 from fraisier.journal.faults import reading_error
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
+from fraisier.journal.tally import Slots, Tally
 from fraisier.journal.verify import verify
 
 T = TypeVar("T")
@@ -67,6 +68,10 @@ class SqliteReads:
         return await self._read(
             lambda connection: queries.deployments(connection, fraise, environment, state, since_us, limit)
         )
+
+    async def tally(self, slots: Slots, *, fraise: str = "") -> Tally:
+        """Return the numbers of the slots' time, of one fraise when named. Rows whose body has expired are not counted."""
+        return await self._read(lambda connection: queries.tally(connection, slots, fraise))
 
     async def placements(self, fraise: str = "", environment: str = "") -> list[Placement]:
         """Return the recorded state of targets."""

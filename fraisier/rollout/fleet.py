@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import anyio
+import msgspec
 from anyio.streams.memory import MemoryObjectSendStream
 
 from fraisier.errors import FraisierError, ResponderError
@@ -172,10 +173,13 @@ class Fleet:
                 "environment": self._environment,
                 "target": context.target.name,
                 "healthy": isinstance(verdict, ev.HealthPassed),
+                "status": _status(verdict),
                 "check_type": verdict.check_type,
                 "reason": getattr(verdict, "reason", "") or None,
                 "message": verdict.message or None,
                 "duration_s": verdict.duration_s,
+                "warnings": list(verdict.warnings),
+                "parts": [msgspec.to_builtins(part) for part in verdict.parts],
             }
 
         try:
@@ -237,3 +241,12 @@ class Fleet:
             TargetContext(self._fraise, self._environment, target, self._settings)
             for target in select(self._settings.targets, limit, ())
         ]
+
+
+def _status(verdict: ev.HealthVerdict) -> str:
+    """Return pass, fail, or error: the target could not be asked, so nothing is known of it."""
+    if isinstance(verdict, ev.HealthPassed):
+        return "pass"
+    reason = getattr(verdict, "reason", "")
+    unasked = reason == "no_answer" and not verdict.counts.get("fail")
+    return "error" if unasked or reason in ("unreachable", "error") else "fail"

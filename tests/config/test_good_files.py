@@ -177,6 +177,17 @@ def test_relative_paths_begin_at_the_configuration_file(tmp_path: Path) -> None:
     assert production.app_path == "/home/deploy/api"
 
 
+def test_a_ca_file_begins_at_the_configuration_file_wherever_its_check_stands(tmp_path: Path) -> None:
+    """Also that of a check inside another one."""
+    inner = '{type: http, url: "https://h/", ca_file: own.pem}'
+    outer = f"health_check: {{type: composite, checks: [{inner}]}}"
+    for line in (f"health_check: {inner}", outer):
+        check = small(tmp_path, line).health_check
+        assert check is not None
+        (found,) = check.checks or (check,)
+        assert found.ca_file == f"{tmp_path}/own.pem"
+
+
 def test_a_structural_value_is_not_read_as_a_template(tmp_path: Path) -> None:
     """What `${VAR}` brings into a text is escaped, so that braces in it stay braces."""
     assert small(tmp_path, "shared: ['${DIR}']", DIR="a{{b").shared == ("a{{{{b",)
