@@ -93,6 +93,8 @@ class Orchestrator:
         self._actor = actor or local_actor("api")
         self._metrics = metrics or MetricsRecorder()
         self.redactor = redactor or Redactor()
+        # Hooks on this machine get these, and may print them.
+        self.redactor.register_named(self._environ)
         resolver = Resolver(
             self._environ, self.redactor, Path(config.path).parent if config.path else Path.cwd()
         )

@@ -254,10 +254,10 @@ class AuditSettings(Settings, frozen=True):
 
 
 class LoggingSettings(Settings, frozen=True):
-    """What is logged, and how it looks."""
+    """What is logged, and how it looks. None leaves it to `fraisier.logging.choose_logging`."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    format: Literal["console", "json"] | None = None
 
 
 class Config(Settings, frozen=True):
