@@ -5,6 +5,7 @@ from fraisier.audit.checkpoint import AuditSubscriber, sign
 from fraisier.audit.keys import AuditKey, load_or_make_key
 from fraisier.audit.logger import AuditLogger, Publish
 from fraisier.audit.query import EventFilter, export, list_events, newest_events
+from fraisier.audit.retention import PruneReport, prune, sign_pruned
 from fraisier.audit.verify import AuditReport, verify
 
 __all__ = [
@@ -13,11 +14,14 @@ __all__ = [
     "AuditReport",
     "AuditSubscriber",
     "EventFilter",
+    "PruneReport",
     "Publish",
     "export",
     "list_events",
     "load_or_make_key",
     "newest_events",
+    "prune",
     "sign",
+    "sign_pruned",
     "verify",
 ]

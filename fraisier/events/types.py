@@ -45,6 +45,7 @@ from fraisier.events.leases import (
 )
 from fraisier.events.notes import (
     AuditCheckpointed,
+    AuditPruned,
     ConfigChanged,
     PerformanceSlow,
     ProviderUnavailable,
@@ -99,6 +100,7 @@ __all__ = [
     "AbortRequested",
     "Actor",
     "AuditCheckpointed",
+    "AuditPruned",
     "ConfigChanged",
     "DeploymentAborted",
     "DeploymentAcknowledged",
