@@ -11,7 +11,7 @@ import msgspec
 from fraisier.events import types as ev
 from fraisier.journal.base import Verification
 from fraisier.journal.chain import GENESIS, Chain, hash_body
-from fraisier.journal.expiry import Columns, Gaps, Reader
+from fraisier.journal.expiry import NEVER_EXPIRE, Columns, Gaps, Reader
 
 _SHORTEST_HEAD = 16
 
@@ -80,6 +80,13 @@ def walk(
         if seq != expected or not _is_sound(body, body_hash, digest):
             return _bad(count, previous, expected, _misplaced(seq, expected))
         if body is None:
+            if row[_FIRST_COLUMN] in NEVER_EXPIRE:
+                return _bad(
+                    count,
+                    previous,
+                    expected,
+                    f"the body of row {seq} is gone, and such a row is never pruned",
+                )
             gaps.add_gone(seq)
         elif hash_body(body) != body_hash:
             return _bad(count, previous, expected, f"the body of row {expected} was edited")
