@@ -175,7 +175,9 @@ fraises:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    there = os.readlink(entry / "cwd") + (entry / "cmdline").read_text()
+                    there = os.readlink(entry / "cwd") + (entry / "cmdline").read_bytes().decode(
+                        errors="replace"
+                    )
                 except OSError:
                     continue
                 if str(self.root / "srv") in there:
