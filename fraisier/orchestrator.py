@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import importlib
 import logging
 import os
 import random
@@ -93,6 +94,8 @@ class Orchestrator:
         self._actor = actor or local_actor("api")
         self._metrics = metrics or MetricsRecorder()
         self.redactor = redactor or Redactor()
+        # Hooks on this machine get these, and may print them.
+        self.redactor.register_named(self._environ)
         resolver = Resolver(
             self._environ, self.redactor, Path(config.path).parent if config.path else Path.cwd()
         )
@@ -156,6 +159,7 @@ class Orchestrator:
     async def __aenter__(self) -> Orchestrator:
         """Open the store, start the bus with its subscribers and responders. Raises DatabaseConnectionError."""
         async with AsyncExitStack() as stack:
+            self._attach_forwards(stack)  # before the bus, so that what they hold open is closed after it
             await stack.enter_async_context(self.bus)
             await self._attach(stack)
             self._refuse_silence()
@@ -182,6 +186,17 @@ class Orchestrator:
         self.bus.subscribe(self._helm.name, self._helm.patterns, self._helm)
         lines = LoggingSubscriber()
         self.bus.subscribe(lines.name, lines.patterns, lines)
+
+    def _attach_forwards(self, stack: AsyncExitStack) -> None:
+        if not self.config.audit.forward:
+            return
+        forwards = importlib.import_module("fraisier.audit.forward")  # few have one
+        base_dir = Path(self.config.path).parent if self.config.path else Path.cwd()
+        for entry in dict.fromkeys(self.config.audit.forward):
+            sink = forwards.make_sink(entry, base_dir)
+            forwarder = forwards.Forwarder(forwards.subscriber_name(entry), entry.types, sink)
+            stack.push_async_callback(forwarder.aclose)
+            self.bus.subscribe(forwarder.name, forwarder.patterns, forwarder, durable=True, from_start=False)
 
     def _refuse_silence(self) -> None:
         for request in REQUESTS:

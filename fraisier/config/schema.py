@@ -251,17 +251,32 @@ class LeaseSettings(Settings, frozen=True):
     heartbeat_s: Annotated[float, Kind("duration", minimum=0.05)] = field(default=5.0, name="heartbeat")
 
 
+class Forward(Settings, frozen=True):
+    """Where events are copied to: exactly one of `file`, `syslog` and `journald`. A bare `syslog` or `journald` in the file
+    means the one of this machine."""
+
+    file: Plain = ""
+    syslog: Plain = ""
+    journald: Plain = ""
+    types: tuple[Plain, ...] = ("*",)
+
+
+SYSLOG_SOCKET = "/dev/log"
+JOURNALD_SOCKET = "/run/systemd/journal/socket"
+
+
 class AuditSettings(Settings, frozen=True):
-    """The key that signs checkpoints (empty: one is made in the store's directory)."""
+    """The key that signs checkpoints (empty: one is made in the store's directory), and who gets a copy of every event."""
 
     key: SecretText = ""
+    forward: tuple[Forward, ...] = ()
 
 
 class LoggingSettings(Settings, frozen=True):
-    """What is logged, and how it looks."""
+    """What is logged, and how it looks. None leaves it to `fraisier.logging.choose_logging`."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    format: Literal["console", "json"] | None = None
 
 
 class Config(Settings, frozen=True):
@@ -277,7 +292,6 @@ class Config(Settings, frozen=True):
 
 RESERVED: dict[str, tuple[str, ...]] = {
     "Config": ("git", "branch_mapping"),
-    "AuditSettings": ("forward",),
     "Environment": (
         "traffic",
         "analysis",

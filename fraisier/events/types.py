@@ -52,6 +52,7 @@ from fraisier.events.leases import (
 )
 from fraisier.events.notes import (
     AuditCheckpointed,
+    AuditPruned,
     ConfigChanged,
     PerformanceSlow,
     ProviderUnavailable,
@@ -106,6 +107,7 @@ __all__ = [
     "AbortRequested",
     "Actor",
     "AuditCheckpointed",
+    "AuditPruned",
     "ConfigChanged",
     "DeploymentAborted",
     "DeploymentAcknowledged",

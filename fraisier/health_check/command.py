@@ -14,6 +14,7 @@ from anyio.abc import ByteReceiveStream, Process
 
 from fraisier.health_check.base import Good, Probe
 from fraisier.health_check.failures import ProbeError, ProbeFailed
+from fraisier.redaction import end_of
 
 TAIL_BYTES = 2048
 DRAIN_S = 0.2
@@ -98,13 +99,13 @@ async def run_bounded(command: str | Sequence[str], *, env: Mapping[str, str], c
                 group.cancel_scope.deadline = anyio.current_time() + DRAIN_S
         finally:
             _kill_group(process)
-    return code, bytes(tail).decode("utf-8", "replace").strip()
+    return code, end_of(bytes(tail), TAIL_BYTES).strip()
 
 
 async def _keep_tail(stream: ByteReceiveStream, tail: bytearray) -> None:
     async for chunk in stream:
         tail += chunk
-        del tail[:-TAIL_BYTES]
+        del tail[: -TAIL_BYTES - 1]  # one more than is told, so that the cut is seen
 
 
 def _kill_group(process: Process) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import msgspec
 
 from fraisier.health_check.failures import ProbeError, ProbeFailed
+from fraisier.redaction import clip
 
 BODY_MAX = 1024 * 1024
 """How many bytes of a body are read; what comes after them is not looked at."""
+
+_EXCERPT_CHARS = 200
 
 StatusSpec = int | str | Iterable[int | str]
 
@@ -67,7 +70,9 @@ class Expectation:
     def judge(self, answer: Answer) -> None:
         """Return for a healthy answer; raise ProbeFailed for another, ProbeError when it cannot be judged."""
         if not any(_status_matches(spec, answer.status) for spec in self._statuses):
-            excerpt = answer.body[:200].decode("utf-8", "replace").strip()
+            excerpt = clip(
+                answer.body[: 4 * _EXCERPT_CHARS].decode("utf-8", "replace").strip(), _EXCERPT_CHARS
+            )
             said = f": {excerpt}" if excerpt else ""
             raise ProbeFailed(f"status {answer.status}, expected {' or '.join(self._statuses)}{said}")
         if self._body:
@@ -93,7 +98,7 @@ class Expectation:
         for path, wanted in self._json.items():
             found = value_at(document, path)
             if found != wanted or isinstance(found, bool) != isinstance(wanted, bool):
-                shown = "nothing" if found is MISSING else repr(found)[:200]
+                shown = "nothing" if found is MISSING else clip(repr(found), _EXCERPT_CHARS)
                 raise ProbeFailed(f"status {answer.status}, but {path} is {shown}, expected {wanted!r}")
 
 

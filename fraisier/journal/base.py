@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from fraisier.events import Event, Record
+from fraisier.journal.expiry import Columns, Range
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release, Tables
 from fraisier.journal.tally import Slots, Tally
 
@@ -88,13 +89,34 @@ class Journal(Protocol):
         ...
 
     async def read(
-        self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
+        self,
+        after: int,
+        upto: int | None = None,
+        *,
+        deployment_id: str = "",
+        types: Sequence[str] = (),
+        limit: int = 512,
     ) -> list[Record]:
-        """Return at most `limit` records with `after < seq <= upto`, in order; of one deployment when named."""
+        """Return at most `limit` records with `after < seq <= upto`, in order; of one deployment when named, of these types
+        only when there are any. Those whose body was pruned are passed over."""
         ...
 
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError when there is none."""
+        ...
+
+    async def hashes_at(self, seqs: Sequence[int]) -> dict[int, str]:
+        """Return the chain hashes of rows by seq, in hex; rows that do not exist are left out."""
+        ...
+
+    async def old_rows(self, before_us: int, after: int, *, limit: int) -> list[Columns]:
+        """Return at most `limit` rows with a higher seq that were written before a time and have a body, in order."""
+        ...
+
+    async def expire(self, ranges: Sequence[Range]) -> int:
+        """Remove the bodies of rows, for good; return how many had one. Their hashes stay, and so do the tables.
+
+        Whoever calls this has recorded it first (`audit.pruned`), or `verify` reports it. Raises DatabaseTransactionError."""
         ...
 
     async def deployment(self, deployment_id: str) -> DeploymentState | None:
@@ -136,6 +158,10 @@ class Journal(Protocol):
 
     async def position(self, subscriber: str) -> int | None:
         """Return the stored position of a durable subscriber."""
+        ...
+
+    async def positions(self) -> dict[str, int]:
+        """Return the stored positions of all durable subscribers that there ever were, by name."""
         ...
 
     def save_position(self, subscriber: str, seq: int) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
+
 import msgspec
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
@@ -12,6 +15,7 @@ from fraisier.events.codec import decode_event
 from fraisier.ids import Ids
 from fraisier.journal.base import DeadLetter, Guard, JournalStatistics, OnCommit, Verification
 from fraisier.journal.chain import GENESIS, Chain, hash_body
+from fraisier.journal.expiry import Columns, Range
 from fraisier.journal.fold import (
     DeploymentState,
     LeaseState,
@@ -45,6 +49,7 @@ class MemoryJournal:
         self._positions: dict[str, int] = {}
         self._noted: dict[str, int] = {}
         self._dead: list[DeadLetter] = []
+        self._expired: set[int] = set()
         self._on_commit: OnCommit | None = None
         self._commits = 0
 
@@ -143,13 +148,46 @@ class MemoryJournal:
         self._tables.clear_dirty()
 
     async def read(
-        self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
+        self,
+        after: int,
+        upto: int | None = None,
+        *,
+        deployment_id: str = "",
+        types: Sequence[str] = (),
+        limit: int = 512,
     ) -> list[Record]:
         """Return at most `limit` records with `after < seq <= upto`, in order; of one deployment when named."""
         chosen = self._records[max(after, 0) : upto]
         if deployment_id:
             chosen = [record for record in chosen if record.event.deployment_id == deployment_id]
+        if types:
+            chosen = [record for record in chosen if TYPE_OF[record.event.__class__] in types]
+        if self._expired:
+            chosen = [record for record in chosen if record.seq not in self._expired]
         return chosen[:limit]
+
+    async def hashes_at(self, seqs: Sequence[int]) -> dict[int, str]:
+        """Return the chain hashes of rows by seq, in hex."""
+        return {seq: self._rows[seq - 1].hash.hex() for seq in seqs if 0 < seq <= len(self._rows)}
+
+    async def old_rows(self, before_us: int, after: int, *, limit: int) -> list[Columns]:
+        """Return rows that were written before a time and have a body."""
+        rows = (row for row in self._rows[max(after, 0) :] if row.at < before_us and row.body is not None)
+        return [row.columns() for row in islice(rows, limit)]
+
+    async def expire(self, ranges: Sequence[Range]) -> int:
+        """Remove the bodies of rows; the records are kept for the fold, but given to nobody."""
+        self._writable()
+        before = len(self._expired)
+        for first, last in ranges:
+            for seq in range(first, last + 1):
+                self._rows[seq - 1] = self._rows[seq - 1]._replace(body=None)
+                self._expired.add(seq)
+        return len(self._expired) - before
+
+    async def positions(self) -> dict[str, int]:
+        """Return the positions of all durable subscribers."""
+        return {**self._positions, **self._noted}
 
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError."""
@@ -266,14 +304,17 @@ class MemoryJournal:
 
     async def verify(self, head: str = "") -> Verification:
         """Walk the chain from its beginning."""
-        return walk(self._chain, self._rows, self._links, head)
+        return walk(self._chain, self._rows, self._links, head, read=self._columns)
 
     def _links(self, after: int) -> list[Link]:
         return [(row.seq, row.body_hash, row.hash) for row in self._rows[after:]]
 
+    def _columns(self, first: int, last: int) -> list[Columns]:
+        return [row.columns() for row in self._rows[first - 1 : last]]
+
     async def check(self) -> list[str]:
         """Return what is wrong with the chain, and where the tables differ from the fold of the log."""
-        verification = walk(self._chain, self._rows, self._links)
+        verification = walk(self._chain, self._rows, self._links, read=self._columns)
         faults = [] if verification.ok else [f"the chain is broken: {verification.problem}"]
         folded = Tables()
         for record in self._records:

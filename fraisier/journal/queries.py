@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from fraisier.events import Record, decode_body
 from fraisier.journal import rows
 from fraisier.journal.base import DeadLetter
+from fraisier.journal.expiry import Columns, Range
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
 from fraisier.journal.reading import ambiguous, no_such_row
 from fraisier.journal.tally import COUNTED_TYPES, Slots, Tally, decode_outcome
 
-_READ = "select seq, body from journal where seq > ? and seq <= ? and body is not null order by seq limit ?"
+_READ = (
+    """select seq, body from journal where seq > ? and seq <= ? and body is not null{} order by seq limit ?"""
+)
 _READ_ONE = """select seq, body from journal where deployment_id = ? and deployment_id <> '' and seq > ? and seq <= ?
-and body is not null order by seq limit ?"""
+and body is not null{} order by seq limit ?"""
+_OLD = """select seq, type, at, deployment_id, fraise, environment, target from journal
+where seq > ? and at < ? and body is not null order by seq limit ?"""
+_BODIES = "select count(*) from journal where seq between ? and ? and body is not null"
 _NEWEST = """select body from deployments where ? in ('', fraise) and ? in ('', environment)
 and requested_us >= ? order by first_seq desc limit ?"""
 _NEWEST_IN_STATE = """select body from deployments where ? in ('', fraise) and ? in ('', environment)
@@ -39,15 +46,48 @@ _LAST = (1 << 63) - 1
 
 
 def read(
-    connection: sqlite3.Connection, after: int, upto: int | None, deployment_id: str, limit: int
+    connection: sqlite3.Connection,
+    after: int,
+    upto: int | None,
+    deployment_id: str,
+    types: Sequence[str],
+    limit: int,
 ) -> list[Record]:
     """Return records of the log in order."""
     end = _LAST if upto is None else upto
+    only = f" and type in ({', '.join('?' * len(types))})" if types else ""
     if deployment_id:
-        found = connection.execute(_READ_ONE, (deployment_id, after, end, limit)).fetchall()
+        values = (deployment_id, after, end, *types, limit)
+        found = connection.execute(_READ_ONE.format(only), values).fetchall()
     else:
-        found = connection.execute(_READ, (after, end, limit)).fetchall()
+        found = connection.execute(_READ.format(only), (after, end, *types, limit)).fetchall()
     return [decode_body(seq, body) for seq, body in found]
+
+
+def hashes_at(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, str]:
+    """Return the chain hashes of the rows that exist, by seq."""
+    found = {}
+    for seq in seqs:
+        row = connection.execute("select hash from journal where seq = ?", (seq,)).fetchone()
+        if row is not None:
+            found[seq] = row[0].hex()
+    return found
+
+
+def old_rows(connection: sqlite3.Connection, before_us: int, after: int, limit: int) -> list[Columns]:
+    """Return rows that have a body and are older than a time."""
+    return [Columns(*row) for row in connection.execute(_OLD, (after, before_us, limit)).fetchall()]
+
+
+def bodies_in(connection: sqlite3.Connection, ranges: Sequence[Range]) -> int:
+    """Return how many rows of some ranges have a body."""
+    counted = (connection.execute(_BODIES, span).fetchone()[0] for span in ranges)
+    return sum(counted)
+
+
+def positions(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return every stored position."""
+    return dict(connection.execute("select subscriber, seq from positions").fetchall())
 
 
 def hash_at(connection: sqlite3.Connection, seq: int) -> str:

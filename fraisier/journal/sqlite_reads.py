@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from fraisier.journal import queries
 from fraisier.journal.base import DeadLetter, Verification
 from fraisier.journal.check import check
 from fraisier.journal.connection import Database, run_once
+from fraisier.journal.expiry import Columns
 from fraisier.journal.faults import reading_error
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
 from fraisier.journal.tally import Slots, Tally
@@ -40,12 +41,30 @@ class SqliteReads:
             raise reading_error(self.path, error) from error
 
     async def read(
-        self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
+        self,
+        after: int,
+        upto: int | None = None,
+        *,
+        deployment_id: str = "",
+        types: Sequence[str] = (),
+        limit: int = 512,
     ) -> list[Record]:
         """Return at most `limit` records with `after < seq <= upto`; those whose body has expired are passed over."""
         return await self._read(
-            lambda connection: queries.read(connection, after, upto, deployment_id, limit)
+            lambda connection: queries.read(connection, after, upto, deployment_id, types, limit)
         )
+
+    async def hashes_at(self, seqs: Sequence[int]) -> dict[int, str]:
+        """Return the chain hashes of rows by seq, in hex."""
+        return await self._read(lambda connection: queries.hashes_at(connection, seqs))
+
+    async def old_rows(self, before_us: int, after: int, *, limit: int) -> list[Columns]:
+        """Return rows that were written before a time and have a body."""
+        return await self._read(lambda connection: queries.old_rows(connection, before_us, after, limit))
+
+    async def positions(self) -> dict[str, int]:
+        """Return the stored positions of all durable subscribers."""
+        return await self._read(queries.positions)
 
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError."""

@@ -20,6 +20,7 @@ from fraisier.errors import (
 )
 from fraisier.events import types as ev
 from fraisier.journal.fold import TargetState
+from fraisier.logging import log_context
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.plan import PlanTarget
 from fraisier.rollout.steps import StepRunner
@@ -88,7 +89,8 @@ class Crew:
 
     async def _isolated(self, target: PlanTarget, work: Work) -> None:
         try:
-            await work(target)
+            with log_context(target=target.name):
+                await work(target)
         except FraisierError as error:
             self._fatal = self._fatal or error
         except Exception as error:  # noqa: BLE001 - a defect at one target must not cut the others off in mid-step

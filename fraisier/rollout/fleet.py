@@ -15,6 +15,7 @@ from fraisier.errors import FraisierError, ResponderError
 from fraisier.events import Actor
 from fraisier.events import types as ev
 from fraisier.journal.fold import Tables
+from fraisier.logging import log_context
 from fraisier.providers.base import Action, Provider, TargetContext
 from fraisier.rollout.look import Look
 from fraisier.rollout.plan import decode_plan
@@ -49,7 +50,7 @@ class Fleet:
         limiter = anyio.CapacityLimiter(self._settings.rollout.max_parallel)
         provider = self._world.make_provider(self._settings)
         async with self._world.leases.hold(self._fraise, self._environment, operation) as lease:
-            scribe = Scribe(self._world.bus, Tables(), lease.guard)
+            scribe = Scribe(self._world.bus, Tables(), lease.guard, scrub=self._world.redactor.scrub)
 
             async def one(context: TargetContext) -> None:
                 async with limiter:
@@ -84,6 +85,21 @@ class Fleet:
             "target": context.target.name,
             "action": action,
         }
+        with log_context(
+            fraise=self._fraise, environment=self._environment, target=context.target.name, step=action
+        ):
+            return await self._controlled(scribe, provider, context, about, actor, epoch)
+
+    async def _controlled(
+        self,
+        scribe: Scribe,
+        provider: Provider,
+        context: TargetContext,
+        about: dict[str, Any],
+        actor: Actor,
+        epoch: int,
+    ) -> FraisierError | None:
+        action: Action = about["action"]
         intent = await scribe.say(ev.ServiceRequested(**about, actor=actor))
         started = anyio.current_time()
         try:

@@ -22,6 +22,7 @@ from fraisier.errors import (
 )
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, StepState
+from fraisier.logging import log_context
 from fraisier.providers.base import Provider, StepCall, TargetContext
 from fraisier.redaction import Redactor
 from fraisier.rollout.hooks import Hooks
@@ -85,7 +86,8 @@ class StepRunner:
         HookError."""
         if self.hooks is not None:
             await self.hooks.around(f"before_{step}", target)
-        evidence = await self._take(target, step, keep)
+        with log_context(step=step):
+            evidence = await self._take(target, step, keep)
         if self.hooks is not None:
             await self.hooks.around(f"after_{step}", target)
         return evidence

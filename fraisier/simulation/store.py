@@ -84,7 +84,7 @@ class StoreDoor(MemoryJournal):
         self._process = process
         self._clock, self._ids, self._chain = store._clock, store._ids, store._chain
         self._rows, self._records, self._tables = store._rows, store._records, store._tables
-        self._positions, self._dead = store._positions, store._dead
+        self._positions, self._dead, self._expired = store._positions, store._dead, store._expired
         self._noted = {}
         self._on_commit: OnCommit | None = None
         self._commits = 0

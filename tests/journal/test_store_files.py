@@ -14,7 +14,7 @@ from fraisier.journal.memory import MemoryJournal
 from fraisier.journal.schema import VERSION, script
 from fraisier.journal.sqlite import SqliteJournal
 from fraisier.journal.store import choose_store_url, default_store_url, open_journal, store_path
-from tests.journal.world import PLACE, make, opened, raw, step, store
+from tests.journal.world import PLACE, make, opened, prune_first, raw, step, store
 
 
 def mode(path):
@@ -129,6 +129,8 @@ async def to_second_version(path, *, expire=False):
         await journal.append(
             ev.LeaseAcquired(**PLACE, deployment_id="d-1", epoch=3, holder=holder, expires_at=200)
         )
+        if expire:
+            await prune_first(journal, 1)
         head = journal.head_hash
     with raw(path) as connection:
         for name in ("0001_journal.sql", "0002_tables.sql"):
@@ -139,8 +141,6 @@ async def to_second_version(path, *, expire=False):
         connection.execute("update meta set value = '2' where key = 'schema_version'")
         connection.execute(OLD_LEASE)
         connection.execute("detach modern")
-        if expire:
-            connection.execute("update journal set body = null where seq = 1")
     return head
 
 
