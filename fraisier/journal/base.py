@@ -39,6 +39,15 @@ class DeadLetter(msgspec.Struct, frozen=True):
     error: str
 
 
+class Follower(msgspec.Struct, frozen=True):
+    """A durable subscriber as the store knows it: the `seq` that it has handled everything up to (None: no position is
+    stored), and how many events are parked for it."""
+
+    subscriber: str
+    position: int | None
+    dead_letters: int
+
+
 class Verification(msgspec.Struct, frozen=True):
     """The result of walking the chain. `first_bad_seq` is 0 and `problem` empty when it holds."""
 
@@ -90,6 +99,10 @@ class Journal(Protocol):
         self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
     ) -> list[Record]:
         """Return at most `limit` records with `after < seq <= upto`, in order; of one deployment when named."""
+        ...
+
+    async def select(self, types: Sequence[str], after: int, upto: int, *, limit: int = 512) -> list[Record]:
+        """Return at most `limit` records of these event types with `after < seq <= upto`, in order."""
         ...
 
     async def hash_at(self, seq: int) -> str:
@@ -147,6 +160,10 @@ class Journal(Protocol):
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """Return parked events, newest first."""
+        ...
+
+    async def followers(self) -> list[Follower]:
+        """Return the subscribers that have a position or parked events, by name."""
         ...
 
     async def verify(self, head: str = "") -> Verification:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import islice
+
 import msgspec
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from fraisier.clock import Clock
 from fraisier.errors import DatabaseConnectionError, DatabaseTransactionError, GuardRefusedError
-from fraisier.events import TYPE_OF, Event, Record, encode_body
+from fraisier.events import EVENT_TYPES, TYPE_OF, Event, Record, encode_body
 from fraisier.events.codec import decode_event
 from fraisier.ids import Ids
-from fraisier.journal.base import DeadLetter, Guard, JournalStatistics, OnCommit, Verification
+from fraisier.journal.base import DeadLetter, Follower, Guard, JournalStatistics, OnCommit, Verification
 from fraisier.journal.chain import GENESIS, Chain, hash_body
 from fraisier.journal.fold import (
     DeploymentState,
@@ -146,6 +150,12 @@ class MemoryJournal:
             chosen = [record for record in chosen if record.event.deployment_id == deployment_id]
         return chosen[:limit]
 
+    async def select(self, types: Sequence[str], after: int, upto: int, *, limit: int = 512) -> list[Record]:
+        """Return records of these event types, in order."""
+        wanted = {EVENT_TYPES[name] for name in types}
+        found = (record for record in self._records[after:upto] if record.event.__class__ in wanted)
+        return list(islice(found, limit))
+
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError."""
         if not 0 < seq <= len(self._rows):
@@ -244,6 +254,12 @@ class MemoryJournal:
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """Return parked events, newest first."""
         return sorted(self._dead, key=lambda dead: (-dead.at_us, -dead.seq, dead.subscriber))[:limit]
+
+    async def followers(self) -> list[Follower]:
+        """Return the subscribers that have a position or parked events, by name."""
+        positions = {**self._positions, **self._noted}
+        parked = Counter(dead.subscriber for dead in self._dead)
+        return [Follower(name, positions.get(name), parked[name]) for name in sorted({*positions, *parked})]
 
     async def verify(self, head: str = "") -> Verification:
         """Walk the chain from its beginning."""

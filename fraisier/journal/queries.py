@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from fraisier.events import Record, decode_body
 from fraisier.journal import rows
-from fraisier.journal.base import DeadLetter
+from fraisier.journal.base import DeadLetter, Follower
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
 from fraisier.journal.reading import ambiguous, no_such_row
 
 _READ = "select seq, body from journal where seq > ? and seq <= ? and body is not null order by seq limit ?"
+_SELECT = """select seq, body from journal where seq > ? and seq <= ? and type in ({})
+and body is not null order by seq limit ?"""
 _READ_ONE = """select seq, body from journal where deployment_id = ? and deployment_id <> '' and seq > ? and seq <= ?
 and body is not null order by seq limit ?"""
 _NEWEST = """select body from deployments where ? in ('', fraise) and ? in ('', environment)
@@ -28,6 +31,9 @@ _BEGINS = "select id from deployments where id >= ? and id < ? order by id limit
 _DEAD = (
     "select subscriber, seq, at_us, error from dead_letters order by at_us desc, seq desc, subscriber limit ?"
 )
+_FOLLOWERS = """select name, positions.seq, (select count(*) from dead_letters where subscriber = name)
+from (select subscriber as name from positions union select subscriber from dead_letters)
+left join positions on positions.subscriber = name order by name"""
 _LAST = (1 << 63) - 1
 
 
@@ -40,6 +46,15 @@ def read(
         found = connection.execute(_READ_ONE, (deployment_id, after, end, limit)).fetchall()
     else:
         found = connection.execute(_READ, (after, end, limit)).fetchall()
+    return [decode_body(seq, body) for seq, body in found]
+
+
+def select(
+    connection: sqlite3.Connection, types: Sequence[str], after: int, upto: int, limit: int
+) -> list[Record]:
+    """Return records of these event types in order."""
+    sql = _SELECT.format(",".join("?" * len(types)))
+    found = connection.execute(sql, (after, upto, *types, limit)).fetchall()
     return [decode_body(seq, body) for seq, body in found]
 
 
@@ -105,3 +120,8 @@ def position(connection: sqlite3.Connection, subscriber: str) -> int | None:
 def dead_letters(connection: sqlite3.Connection, limit: int) -> list[DeadLetter]:
     """Return parked events, newest first."""
     return [DeadLetter(*row) for row in connection.execute(_DEAD, (limit,)).fetchall()]
+
+
+def followers(connection: sqlite3.Connection) -> list[Follower]:
+    """Return the subscribers that have a position or parked events, by name."""
+    return [Follower(*row) for row in connection.execute(_FOLLOWERS).fetchall()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ import msgspec
 from fraisier.errors import DatabaseConnectionError
 from fraisier.events import Record
 from fraisier.journal import queries
-from fraisier.journal.base import DeadLetter, Verification
+from fraisier.journal.base import DeadLetter, Follower, Verification
 from fraisier.journal.check import check
 from fraisier.journal.connection import Database, run_once
 from fraisier.journal.faults import reading_error
@@ -45,6 +45,10 @@ class SqliteReads:
         return await self._read(
             lambda connection: queries.read(connection, after, upto, deployment_id, limit)
         )
+
+    async def select(self, types: Sequence[str], after: int, upto: int, *, limit: int = 512) -> list[Record]:
+        """Return at most `limit` records of these event types with `after < seq <= upto`; the others are not decoded."""
+        return await self._read(lambda connection: queries.select(connection, types, after, upto, limit))
 
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError."""
@@ -87,6 +91,10 @@ class SqliteReads:
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """Return parked events, newest first."""
         return await self._read(lambda connection: queries.dead_letters(connection, limit))
+
+    async def followers(self) -> list[Follower]:
+        """Return the subscribers that have a position or parked events, by name."""
+        return await self._read(queries.followers)
 
     async def verify(self, head: str = "") -> Verification:
         """Walk the chain on a connection of its own; memory stays flat."""
