@@ -276,6 +276,9 @@ STATUSES = (
 )
 """The values of `status` of deployments."""
 
+USUAL_STATUSES = ("success", "unchanged", "failed", "rolled_back")
+"""Those that most deployments end with."""
+
 CIRCUIT_STATES = ("closed", "open", "half_open")
 ACTIONS = ("retry", "fallback", "rollback", "hold", "stop", "fail")
 """What may be decided after a failure."""

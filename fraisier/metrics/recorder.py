@@ -13,6 +13,7 @@ from fraisier.metrics.catalogue import (
     STATUSES,
     USUAL_ERROR_TYPES,
     USUAL_REASONS,
+    USUAL_STATUSES,
     label,
 )
 from fraisier.metrics.deployment import DeploymentMetrics
@@ -147,6 +148,9 @@ class MetricsRecorder:
             series("fraisier_rollbacks_total", provider, reason)
         for error_type in USUAL_ERROR_TYPES:
             series("fraisier_deployment_errors_total", provider, error_type)
+        for status in USUAL_STATUSES:
+            series("fraisier_deployment_duration_seconds", provider, status)
+        series("fraisier_rollback_duration_seconds", provider)
         series("fraisier_active_deployments", provider)
 
     def set_active(self, by_provider: Mapping[str, int]) -> None:

@@ -54,12 +54,12 @@ class Fed:
 
 
 def series(registry: Any, name: str) -> dict[tuple[str, ...], float]:
-    """The series of a metric; of counters those that count something."""
+    """The series of a metric; of counters and histograms those that counted something."""
     return {
         tuple(sample.labels.values()): sample.value
         for metric in registry.collect()
         for sample in metric.samples
-        if sample.name == name and (sample.value or not name.endswith("_total"))
+        if sample.name == name and (sample.value or not name.endswith(("_total", "_count", "_sum")))
     }
 
 
