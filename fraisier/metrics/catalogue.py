@@ -301,6 +301,7 @@ USUAL_ERROR_TYPES = tuple(_OF_DEPLOYMENTS.values())
 USUAL_REASONS = (
     *(code.lower() for code in _OF_DEPLOYMENTS),
     "aborted",
+    "locked",
     "migrate_failed",
     "partial",
     "prepare_failed",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncclick as click
 
 from fraisier.cli.command import Leaf
-from fraisier.cli.params import flag, option
+from fraisier.cli.params import GivenType, flag, option
 
 COMMANDS = {
     "metrics": Leaf(
@@ -30,6 +30,7 @@ COMMANDS = {
             option(
                 "--address",
                 help="the address to listen on (default 127.0.0.1: this machine alone; 0.0.0.0 or :: for everybody)",
+                type=GivenType(),
                 default="127.0.0.1",
                 metavar="ADDRESS",
             ),
