@@ -163,7 +163,7 @@ class Journal(Protocol):
         ...
 
     async def followers(self) -> list[Follower]:
-        """Return the subscribers that have a position or parked events, by name."""
+        """Return the subscribers that have a stored position or parked events, by name."""
         ...
 
     async def verify(self, head: str = "") -> Verification:

@@ -256,8 +256,8 @@ class MemoryJournal:
         return sorted(self._dead, key=lambda dead: (-dead.at_us, -dead.seq, dead.subscriber))[:limit]
 
     async def followers(self) -> list[Follower]:
-        """Return the subscribers that have a position or parked events, by name."""
-        positions = {**self._positions, **self._noted}
+        """Return the subscribers that have a stored position or parked events, by name."""
+        positions = self._positions
         parked = Counter(dead.subscriber for dead in self._dead)
         return [Follower(name, positions.get(name), parked[name]) for name in sorted({*positions, *parked})]
 

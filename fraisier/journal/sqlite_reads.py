@@ -93,7 +93,7 @@ class SqliteReads:
         return await self._read(lambda connection: queries.dead_letters(connection, limit))
 
     async def followers(self) -> list[Follower]:
-        """Return the subscribers that have a position or parked events, by name."""
+        """Return the subscribers that have a stored position or parked events, by name."""
         return await self._read(queries.followers)
 
     async def verify(self, head: str = "") -> Verification:
