@@ -61,8 +61,13 @@ async def prune(
     Each record is signed and durable before the first body of its rows goes; what a crash left standing goes the next
     time. Raises DatabaseTransactionError.
     """
-    positions = await journal.positions() if wait_for_subscribers else {}
-    positions.pop(AuditSubscriber.name, None)  # the next ending that it signs covers what it has not seen
+    followers = await journal.followers() if wait_for_subscribers else []
+    # The next ending that the audit signs covers what it has not seen.
+    positions = {
+        one.subscriber: one.position
+        for one in followers
+        if one.position is not None and one.subscriber != AuditSubscriber.name
+    }
     limit = min(positions.values(), default=journal.head)
     await _finish(journal, dry_run=dry_run)
     rows = records = 0

@@ -45,6 +45,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "restart": (f"{_HERE}.service", "restart the service on its targets"),
         "remove": (f"{_HERE}.service", "take the service, its releases and its state off the targets"),
         "lock": (f"{_HERE}.lock", "who deploys now; forbid deployments for a time"),
+        "metrics": (f"{_HERE}.metrics", "serve what is in the store to Prometheus"),
     },
     "Maintain": {
         "audit": (f"{_HERE}.audit", "list, verify and export the audit trail"),

@@ -49,8 +49,9 @@ class HealthPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class HealthVerdict(Event, frozen=True, kw_only=True):
     """What both verdicts carry, so that metrics can be rebuilt from the journal: `counts` has probes by status, `buckets`
     each probe once, under the smallest of .1, .5, 1, 2, 5, 10 seconds that holds its duration (`+Inf` above), and
-    `probes_s` the sum of their durations; `duration_s` is how long the verdict took. `parts` are what the checks of a
-    composite said last, `warnings` what the last probe found that does not make the target unhealthy.
+    `probes_s` the sum of their durations; `ticks_skipped` probes were left out because the one before took longer than the
+    interval, and the latest began `tick_lag_s` late; `duration_s` is how long the verdict took. `parts` are what the checks
+    of a composite said last, `warnings` what the last probe found that does not make the target unhealthy.
     """
 
     provider: str = ""
@@ -61,6 +62,8 @@ class HealthVerdict(Event, frozen=True, kw_only=True):
     counts: dict[str, int] = {}
     buckets: dict[str, int] = {}
     probes_s: float = 0.0
+    ticks_skipped: int = 0
+    tick_lag_s: float = 0.0
     duration_s: float = 0.0
     message: str = ""
     parts: tuple[HealthPart, ...] = ()

@@ -38,7 +38,7 @@ async def bake(exam: Examination) -> Verdict:
 
 
 async def _hold(exam: Examination, end: float) -> Verdict:
-    ticker = Ticker(exam.timing.interval_s)
+    ticker = Ticker(exam.timing.interval_s, exam.tally)
     run = Run()
     while True:
         now = anyio.current_time()

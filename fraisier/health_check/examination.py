@@ -251,6 +251,8 @@ class Examination:
             "counts": dict(tally.counts),
             "buckets": dict(tally.buckets),
             "probes_s": tally.probes_s,
+            "ticks_skipped": tally.ticks_skipped,
+            "tick_lag_s": tally.tick_lag_s,
             "duration_s": self.elapsed_s,
             "message": self.scrub(message),
             "parts": tuple(self._parts(tally.last)) if tally.last else (),

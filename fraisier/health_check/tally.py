@@ -24,6 +24,10 @@ class Tally:
     last_verdict: HealthCheckResult | None = None
     """The last result that was a pass or a fail."""
     last_verdict_at: float = 0.0
+    ticks_skipped: int = 0
+    """Probes that were left out because the one before took longer than the interval."""
+    tick_lag_s: float = 0.0
+    """How late the latest probe began."""
 
     @property
     def age_s(self) -> float:

@@ -22,7 +22,7 @@ async def verify(exam: Examination) -> Verdict:
 
 
 async def _rise(exam: Examination) -> Verdict:
-    ticker = Ticker(exam.timing.interval_s)
+    ticker = Ticker(exam.timing.interval_s, exam.tally)
     passes = 0
     appeared = False
     while True:

@@ -41,6 +41,15 @@ class DeadLetter(msgspec.Struct, frozen=True):
     error: str
 
 
+class Follower(msgspec.Struct, frozen=True):
+    """A durable subscriber as the store knows it: the `seq` that it has handled everything up to (None: no position is
+    stored), and how many events are parked for it."""
+
+    subscriber: str
+    position: int | None
+    dead_letters: int
+
+
 class Verification(msgspec.Struct, frozen=True):
     """The result of walking the chain. `first_bad_seq` is 0 and `problem` empty when it holds."""
 
@@ -160,10 +169,6 @@ class Journal(Protocol):
         """Return the stored position of a durable subscriber."""
         ...
 
-    async def positions(self) -> dict[str, int]:
-        """Return the stored positions of all durable subscribers that there ever were, by name."""
-        ...
-
     def save_position(self, subscriber: str, seq: int) -> None:
         """Note a position; it is written with the next commit, or by `flush_positions`."""
         ...
@@ -178,6 +183,10 @@ class Journal(Protocol):
 
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """Return parked events, newest first."""
+        ...
+
+    async def followers(self) -> list[Follower]:
+        """Return the subscribers that have a stored position or parked events, by name."""
         ...
 
     async def verify(self, head: str = "") -> Verification:

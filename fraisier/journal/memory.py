@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
@@ -13,7 +14,7 @@ from fraisier.errors import DatabaseConnectionError, DatabaseTransactionError, G
 from fraisier.events import TYPE_OF, Event, Record, encode_body
 from fraisier.events.codec import decode_event
 from fraisier.ids import Ids
-from fraisier.journal.base import DeadLetter, Guard, JournalStatistics, OnCommit, Verification
+from fraisier.journal.base import DeadLetter, Follower, Guard, JournalStatistics, OnCommit, Verification
 from fraisier.journal.chain import GENESIS, Chain, hash_body
 from fraisier.journal.expiry import Columns, Range
 from fraisier.journal.fold import (
@@ -185,10 +186,6 @@ class MemoryJournal:
                 self._expired.add(seq)
         return len(self._expired) - before
 
-    async def positions(self) -> dict[str, int]:
-        """Return the positions of all durable subscribers."""
-        return {**self._positions, **self._noted}
-
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError."""
         if not 0 < seq <= len(self._rows):
@@ -301,6 +298,12 @@ class MemoryJournal:
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """Return parked events, newest first."""
         return sorted(self._dead, key=lambda dead: (-dead.at_us, -dead.seq, dead.subscriber))[:limit]
+
+    async def followers(self) -> list[Follower]:
+        """Return the subscribers that have a stored position or parked events, by name."""
+        positions = {**self._positions, **self._noted}
+        parked = Counter(dead.subscriber for dead in self._dead)
+        return [Follower(name, positions.get(name), parked[name]) for name in sorted({*positions, *parked})]
 
     async def verify(self, head: str = "") -> Verification:
         """Walk the chain from its beginning."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fraisier.events import Record, decode_body
 from fraisier.journal import rows
-from fraisier.journal.base import DeadLetter
+from fraisier.journal.base import DeadLetter, Follower
 from fraisier.journal.expiry import Columns, Range
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
 from fraisier.journal.reading import ambiguous, no_such_row
@@ -42,6 +42,9 @@ and at >= ? and ? in ('', fraise) and body is not null"""  # noqa: S608 - consta
 _OUTCOMES = (
     """select body from deployments where ? in ('', fraise) and requested_us >= ? order by first_seq"""
 )
+_FOLLOWERS = """select name, positions.seq, (select count(*) from dead_letters where subscriber = name)
+from (select subscriber as name from positions union select subscriber from dead_letters)
+left join positions on positions.subscriber = name order by name"""
 _LAST = (1 << 63) - 1
 
 
@@ -83,11 +86,6 @@ def bodies_in(connection: sqlite3.Connection, ranges: Sequence[Range]) -> int:
     """Return how many rows of some ranges have a body."""
     counted = (connection.execute(_BODIES, span).fetchone()[0] for span in ranges)
     return sum(counted)
-
-
-def positions(connection: sqlite3.Connection) -> dict[str, int]:
-    """Return every stored position."""
-    return dict(connection.execute("select subscriber, seq from positions").fetchall())
 
 
 def hash_at(connection: sqlite3.Connection, seq: int) -> str:
@@ -161,3 +159,8 @@ def position(connection: sqlite3.Connection, subscriber: str) -> int | None:
 def dead_letters(connection: sqlite3.Connection, limit: int) -> list[DeadLetter]:
     """Return parked events, newest first."""
     return [DeadLetter(*row) for row in connection.execute(_DEAD, (limit,)).fetchall()]
+
+
+def followers(connection: sqlite3.Connection) -> list[Follower]:
+    """Return the subscribers that have a position or parked events, by name."""
+    return [Follower(*row) for row in connection.execute(_FOLLOWERS).fetchall()]

@@ -12,7 +12,7 @@ import msgspec
 from fraisier.errors import DatabaseConnectionError
 from fraisier.events import Record
 from fraisier.journal import queries
-from fraisier.journal.base import DeadLetter, Verification
+from fraisier.journal.base import DeadLetter, Follower, Verification
 from fraisier.journal.check import check
 from fraisier.journal.connection import Database, run_once
 from fraisier.journal.expiry import Columns
@@ -62,10 +62,6 @@ class SqliteReads:
         """Return rows that were written before a time and have a body."""
         return await self._read(lambda connection: queries.old_rows(connection, before_us, after, limit))
 
-    async def positions(self) -> dict[str, int]:
-        """Return the stored positions of all durable subscribers."""
-        return await self._read(queries.positions)
-
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError."""
         return await self._read(lambda connection: queries.hash_at(connection, seq))
@@ -111,6 +107,10 @@ class SqliteReads:
     async def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         """Return parked events, newest first."""
         return await self._read(lambda connection: queries.dead_letters(connection, limit))
+
+    async def followers(self) -> list[Follower]:
+        """Return the subscribers that have a stored position or parked events, by name."""
+        return await self._read(queries.followers)
 
     async def verify(self, head: str = "") -> Verification:
         """Walk the chain on a connection of its own; memory stays flat."""

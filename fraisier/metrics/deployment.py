@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, Protocol
 
-from fraisier.metrics.catalogue import METRICS, SPECS, MetricSpec, label
+from fraisier.metrics.catalogue import METRICS, SERIES_MAX, SPECS, MetricSpec, label
 from fraisier.metrics.probes import ProbeDurations
 
 _PROBES = "fraisier_health_check_duration_seconds"
@@ -61,6 +61,7 @@ class DeploymentMetrics:
         self.enabled = prometheus is not None
         self.registry = registry
         self._families: dict[str, Any] = {}
+        self._known: dict[str, dict[tuple[str, ...], Series]] = {}
         self.probes = ProbeDurations(SPECS[_PROBES])
         if prometheus is None:
             return
@@ -72,12 +73,23 @@ class DeploymentMetrics:
         self.registry.register(self.probes.collector(prometheus))
 
     def series(self, name: str, *labels: str) -> Series:
-        """Return the series of a metric with its labels' values, in the order of the catalogue."""
+        """Return the series of a metric with its labels' values, in the order of the catalogue.
+
+        A metric that has SERIES_MAX of them gets no more: what is new is counted under `other`.
+        """
+        known = self._known.setdefault(name, {})
+        return known.get(labels) or self._open(name, known, labels)
+
+    def _open(self, name: str, known: dict[tuple[str, ...], Series], labels: tuple[str, ...]) -> Series:
         family = self._families.get(name)
         if family is None:
             return _Nothing()
-        found: Series = family.labels(*(label(value) for value in labels))
-        return found
+        clean = tuple(label(value) for value in labels)
+        if clean not in known and len(known) >= SERIES_MAX:
+            clean = ("other",) * len(clean)
+        if clean not in known:
+            known[clean] = family.labels(*clean)
+        return known[clean]
 
     def samples(self, name: str) -> Iterable[tuple[dict[str, str], float]]:
         """Yield labels and value of each series of a counter or gauge."""

@@ -106,13 +106,36 @@ async def measure_loop_lag(record: Callable[[float], None], *, interval_s: float
         record(max(0.0, anyio.current_time() - due))
 
 
+class _WithoutCreated:
+    """A registry without the times at which its series were made: that is when this process began to count, and says
+    nothing of the deployments that it counts."""
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the metrics."""
+        for metric in self._registry.collect():
+            metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
+            yield metric
+
+
 def render(registry: Any) -> bytes:
     """Return the exposition of a registry in the text format (empty without prometheus_client).
 
     It is slow for an event loop: run it in a thread.
     """
+    return render_for(registry, "")[0]
+
+
+def render_for(registry: Any, accept: str) -> tuple[bytes, str]:
+    """Return the exposition in the format that an Accept header asks for (OpenMetrics or text), and its content type.
+
+    It is slow for an event loop: run it in a thread.
+    """
     prometheus = load_prometheus()
     if prometheus is None or registry is None:
-        return b""
-    text: bytes = prometheus.generate_latest(registry)
-    return text
+        return b"", "text/plain"
+    encode, content_type = prometheus.exposition.choose_encoder(accept)
+    text: bytes = encode(_WithoutCreated(registry))
+    return text, str(content_type)

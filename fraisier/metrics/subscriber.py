@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 
-from fraisier.events import Record
+from fraisier.events import EVENT_TYPES, TYPE_OF, Record
 from fraisier.events import types as ev
+from fraisier.metrics.catalogue import ERROR_TYPES
+from fraisier.metrics.circuits import CircuitBoard
 from fraisier.metrics.recorder import MetricsRecorder
 
 _RUNS_REMEMBERED = 4096
@@ -23,6 +25,12 @@ class KnownDeployment(Protocol):
     def fraise_type(self) -> str: ...
     @property
     def kind(self) -> str: ...
+    @property
+    def rollback_of(self) -> str: ...
+    @property
+    def child_id(self) -> str: ...
+    @property
+    def children(self) -> Mapping[str, str]: ...
 
 
 Find = Callable[[str], Awaitable[KnownDeployment | None]]
@@ -48,30 +56,33 @@ class MetricsSubscriber:
     """
 
     name = "metrics"
-    patterns = (
-        "deployment.*",
-        "rollback.*",
-        "step.succeeded",
-        "step.failed",
-        "health.passed",
-        "health.failed",
-        "recovery.decided",
-        "lease.acquired",
-        "lease.waiting",
-        "lease.refused",
-        "provider.*",
-    )
+    patterns: tuple[str, ...] = ()
+    """The types of events that say something; set below, where they are listed."""
 
     def __init__(self, recorder: MetricsRecorder, find: Find | None = None) -> None:
         self._recorder = recorder
         self._find = find
         self._runs: dict[str, _Run] = {}
+        self._circuits = CircuitBoard(recorder)
+
+    def settle(self, now_us: int) -> None:
+        """Forget what was true for a time only that is over now, before the metrics are looked at."""
+        self._circuits.settle(now_us)
+
+    def knows(self, record: Record) -> bool:
+        """Whether `observe` needs no look-up for this record."""
+        event = record.event
+        return (
+            self._find is None
+            or not event.deployment_id
+            or event.deployment_id in self._runs
+            or isinstance(event, ev.DeploymentRequested)
+        )
 
     async def __call__(self, record: Record) -> None:
         """Record one event from the bus."""
-        deployment_id = record.event.deployment_id
-        if self._find is not None and deployment_id and deployment_id not in self._runs:
-            await self._look_up(deployment_id, record, self._find)
+        if self._find is not None and not self.knows(record):
+            await self._look_up(record.event.deployment_id, self._find)
         self.observe(record)
 
     def from_records(self, records: Iterable[Record]) -> None:
@@ -85,12 +96,18 @@ class MetricsSubscriber:
         if handler is not None:
             handler(self, record, record.event)
 
-    async def _look_up(self, deployment_id: str, record: Record, find: Find) -> None:
-        if isinstance(record.event, ev.DeploymentRequested):
-            return
+    async def _look_up(self, deployment_id: str, find: Find) -> None:
         known = await find(deployment_id)
-        if known is not None:
-            self._remember(deployment_id, _Run(known.provider, known.fraise_type, known.kind == "rollback"))
+        if known is None:
+            return
+        run = _Run(known.provider, known.fraise_type, known.kind == "rollback")
+        if known.rollback_of:
+            origin = await find(known.rollback_of)
+            run.announced = origin is not None and deployment_id in (
+                origin.child_id,
+                *origin.children.values(),
+            )
+        self._remember(deployment_id, run)
 
     def _remember(self, deployment_id: str, run: _Run) -> None:
         if len(self._runs) >= _RUNS_REMEMBERED:
@@ -107,6 +124,8 @@ class MetricsSubscriber:
         self._remember(
             event.deployment_id, _Run(event.provider, event.fraise_type, event.kind == "rollback", announced)
         )
+        if event.kind != "rollback":
+            self._recorder.announce(event.provider, event.fraise_type, event.fraise, event.environment)
 
     def _started(self, record: Record, event: ev.DeploymentStarted | ev.DeploymentResumed) -> None:
         run = self._run(event.deployment_id)
@@ -133,6 +152,12 @@ class MetricsSubscriber:
             # It ended before it began (locked, unreachable): the gauge goes up and down again.
             self._recorder.record_deployment_start(run.provider, run.fraise_type)
         self._recorder.record_deployment_complete(run.provider, run.fraise_type, status, duration)
+        if status not in ("succeeded", "unchanged"):
+            self._recorder.record_failure(run.provider, event.reason)
+        if event.fraise:
+            self._recorder.record_fraise(
+                event.fraise, event.environment, run.provider, status, record.at_us / 1_000_000, duration
+            )
 
     # rollbacks
 
@@ -160,9 +185,36 @@ class MetricsSubscriber:
         if event.code == "PROVIDER_UNAVAILABLE":
             self._recorder.set_provider_availability(run.provider, available=False)
 
+    def _hook_succeeded(self, record: Record, event: ev.HookSucceeded) -> None:
+        provider = self._run(event.deployment_id).provider
+        self._recorder.record_hook(provider, event.phase, "success", event.duration_s)
+
+    def _hook_failed(self, record: Record, event: ev.HookFailed) -> None:
+        provider = self._run(event.deployment_id).provider
+        self._recorder.record_hook(provider, event.phase, "failed", event.duration_s)
+        self._recorder.record_deployment_error(provider, ERROR_TYPES.get(event.code, "HookError"))
+
+    # recovery
+
     def _decided(self, record: Record, event: ev.RecoveryDecided) -> None:
+        provider = self._run(event.deployment_id).provider
+        self._recorder.record_decision(provider, event.action)
         if event.action == "retry":
-            self._recorder.record_retry(self._run(event.deployment_id).provider, event.step)
+            self._recorder.record_retry(provider, event.step)
+
+    def _recovered(self, record: Record, event: ev.RecoverySucceeded) -> None:
+        provider = self._run(event.deployment_id).provider
+        self._recorder.record_recovery(provider, event.strategy, "success")
+
+    def _not_recovered(self, record: Record, event: ev.RecoveryFailed) -> None:
+        provider = self._run(event.deployment_id).provider
+        self._recorder.record_recovery(provider, event.strategy, "failed")
+
+    def _circuit(self, record: Record, event: Any) -> None:
+        provider = event.provider or self._run(event.deployment_id).provider
+        state = _CIRCUIT_STATE[TYPE_OF[event.__class__]]
+        until_us = getattr(event, "until_at", 0)
+        self._circuits.change(provider, event.resource, state, record.at_us, until_us)
 
     # the rest
 
@@ -171,6 +223,10 @@ class MetricsSubscriber:
         self._recorder.record_health_checks(
             provider, event.check_type, event.counts, event.buckets, event.probes_s
         )
+        if event.counts:
+            self._recorder.record_probe_schedule(
+                provider, event.check_type, event.tick_lag_s, event.ticks_skipped
+            )
 
     def _waiting(self, record: Record, event: ev.DeploymentQueued | ev.LeaseWaiting) -> None:
         run = self._runs.get(event.deployment_id)
@@ -178,12 +234,19 @@ class MetricsSubscriber:
             run.waiting_since_us = run.waiting_since_us or record.at_us
 
     def _lease_acquired(self, record: Record, event: ev.LeaseAcquired) -> None:
-        run = self._run(event.deployment_id)
+        run = self._runs.get(event.deployment_id)
+        if run is None:
+            return  # the lock of somebody who starts or stops a service
         waited_us = max(0, record.at_us - run.waiting_since_us) if run.waiting_since_us else 0
+        run.waiting_since_us = 0
         self._recorder.record_lock_wait(event.fraise, run.provider, waited_us / 1_000_000)
 
     def _lease_refused(self, record: Record, event: ev.LeaseRefused) -> None:
-        self._recorder.record_lock_wait(event.fraise, self._run(event.deployment_id).provider, event.waited_s)
+        run = self._runs.get(event.deployment_id)
+        if run is not None:
+            run.waiting_since_us = 0
+            self._recorder.record_lock_wait(event.fraise, run.provider, event.waited_s)
+            self._recorder.record_deployment_error(run.provider, "DeploymentLockError")
 
     def _provider_unavailable(self, record: Record, event: ev.ProviderUnavailable) -> None:
         self._recorder.set_provider_availability(event.provider, available=False)
@@ -201,6 +264,12 @@ _STATUS: dict[type[ev.Event], str] = {
     ev.DeploymentAborted: "aborted",
 }
 
+_CIRCUIT_STATE = {
+    "circuit.opened": "open",
+    "circuit.half_opened": "half_open",
+    "circuit.closed": "closed",
+}
+
 _HANDLERS: dict[type[ev.Event], Callable[[MetricsSubscriber, Record, Any], None]] = {
     ev.DeploymentRequested: MetricsSubscriber._requested,
     ev.DeploymentStarted: MetricsSubscriber._started,
@@ -215,7 +284,12 @@ _HANDLERS: dict[type[ev.Event], Callable[[MetricsSubscriber, Record, Any], None]
     ev.RollbackFailed: MetricsSubscriber._rollback_ended,
     ev.StepSucceeded: MetricsSubscriber._step_succeeded,
     ev.StepFailed: MetricsSubscriber._step_failed,
+    ev.HookSucceeded: MetricsSubscriber._hook_succeeded,
+    ev.HookFailed: MetricsSubscriber._hook_failed,
     ev.RecoveryDecided: MetricsSubscriber._decided,
+    ev.RecoverySucceeded: MetricsSubscriber._recovered,
+    ev.RecoveryFailed: MetricsSubscriber._not_recovered,
+    **{EVENT_TYPES[name]: MetricsSubscriber._circuit for name in _CIRCUIT_STATE if name in EVENT_TYPES},
     ev.HealthPassed: MetricsSubscriber._verdict,
     ev.HealthFailed: MetricsSubscriber._verdict,
     ev.LeaseAcquired: MetricsSubscriber._lease_acquired,
@@ -223,3 +297,5 @@ _HANDLERS: dict[type[ev.Event], Callable[[MetricsSubscriber, Record, Any], None]
     ev.LeaseRefused: MetricsSubscriber._lease_refused,
     ev.ProviderUnavailable: MetricsSubscriber._provider_unavailable,
 }
+
+MetricsSubscriber.patterns = tuple(TYPE_OF[event_class] for event_class in _HANDLERS)

@@ -6,6 +6,7 @@ import pytest
 
 from fraisier.errors import DatabaseTransactionError, GuardRefusedError, NotFoundError, ValidationError
 from fraisier.events import types as ev
+from fraisier.journal.base import Follower
 from tests.journal.world import PLACE, make, opened, plan, step, story
 
 
@@ -40,6 +41,17 @@ async def test_read_takes_a_range_a_limit_and_one_deployment(journal):
     assert [record.seq for record in await journal.read(3, limit=2)] == [4, 5]
     assert [record.seq for record in await journal.read(2, deployment_id="d-1")] == [4, 6, 8, 10]
     assert await journal.read(10) == []
+
+
+async def test_read_takes_a_range_a_limit_and_some_types(journal):
+    for number in range(6):
+        await journal.append(step(number))
+        await journal.append(ev.LeaseReleased(**PLACE, epoch=number))
+    kinds = ("lease.released", "lease.lost")
+    assert [record.seq for record in await journal.read(2, 9, types=kinds)] == [4, 6, 8]
+    assert [record.seq for record in await journal.read(2, 12, types=kinds, limit=2)] == [4, 6]
+    assert {type(record.event) for record in await journal.read(0, 12, types=kinds)} == {ev.LeaseReleased}
+    assert await journal.read(0, 12, types=("lease.lost",)) == []
 
 
 async def test_the_tables_are_the_fold_of_the_log_whatever_happens(journal):
@@ -230,6 +242,16 @@ async def test_dead_letters_are_kept_once_each_newest_first(journal):
     found = await journal.dead_letters()
     assert [(letter.seq, letter.error) for letter in found] == [(3, "boom again"), (4, "boom")]
     assert len(await journal.dead_letters(1)) == 1
+
+
+async def test_followers_are_those_with_a_position_or_with_parked_events(journal):
+    await journal.append(step())
+    journal.save_position("audit", 1)
+    await journal.flush_positions()
+    await journal.dead_letter("audit", 1, "boom")
+    await journal.dead_letter("mail", 1, "boom")
+    await journal.dead_letter("mail", 2, "boom")
+    assert await journal.followers() == [Follower("audit", 1, 1), Follower("mail", None, 2)]
 
 
 async def test_a_closed_journal_refuses(path):

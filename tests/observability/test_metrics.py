@@ -26,7 +26,8 @@ from fraisier.metrics import (
     measure_loop_lag,
     render,
 )
-from fraisier.metrics.catalogue import SPECS
+from fraisier.metrics.catalogue import SERIES_MAX, SPECS
+from fraisier.metrics.circuits import CIRCUITS_MAX, TRIAL_US_MAX, CircuitBoard
 
 SECOND_US = 1_000_000
 D1 = {"deployment_id": "d1", "fraise": "api", "environment": "production"}
@@ -53,11 +54,12 @@ class Fed:
 
 
 def series(registry: Any, name: str) -> dict[tuple[str, ...], float]:
+    """The series of a metric; of counters and histograms those that counted something."""
     return {
         tuple(sample.labels.values()): sample.value
         for metric in registry.collect()
         for sample in metric.samples
-        if sample.name == name
+        if sample.name == name and (sample.value or not name.endswith(("_total", "_count", "_sum")))
     }
 
 
@@ -182,12 +184,22 @@ def test_steps_errors_and_retries() -> None:
         ev.StepFailed(**step, attempt=1, duration_s=0.2, error_type="ProviderConnectionError"),
         ev.RecoveryDecided(**step, attempt=1, action="retry"),
         ev.StepSucceeded(**step, attempt=2, duration_s=0.4),
+        ev.RecoverySucceeded(**step, attempt=2, strategy="retry"),
+        ev.RecoveryFailed(**step, attempt=3, strategy="retry"),
         ev.RecoveryDecided(**D1, action="rollback"),
     )
     assert series(fed.registry, "fraisier_deployment_errors_total") == {
         ("local", "ProviderConnectionError"): 1
     }
     assert series(fed.registry, "fraisier_step_retries_total") == {("local", "fetch"): 1}
+    assert series(fed.registry, "fraisier_recovery_decisions_total") == {
+        ("local", "retry"): 1,
+        ("local", "rollback"): 1,
+    }
+    assert series(fed.registry, "fraisier_recoveries_total") == {
+        ("local", "retry", "success"): 1,
+        ("local", "retry", "failed"): 1,
+    }
     assert series(fed.registry, "fraisier_step_duration_seconds_count") == {
         ("local", "fetch", "failed"): 1,
         ("local", "fetch", "success"): 1,
@@ -245,6 +257,134 @@ def test_the_wait_for_a_lock_is_from_the_queue_to_the_lease() -> None:
     assert fed.value("fraisier_deployment_lock_wait_seconds", service="api", provider="local") == 0
     fed.feed(REQUESTED, ev.LeaseRefused(**D1, waited_s=30))
     assert fed.value("fraisier_deployment_lock_wait_seconds", service="api", provider="local") == 30
+
+
+def test_the_wait_of_a_resumed_deployment_is_not_counted_from_its_first_wait() -> None:
+    """A second wait begins anew; the lock of somebody who only starts a service is no deployment's."""
+    fed = Fed().feed(REQUESTED, ev.LeaseWaiting(**D1), ev.LeaseAcquired(**D1))
+    fed.feed(*[ev.StepSucceeded(**D1, step="fetch")] * 9, ev.LeaseWaiting(**D1), ev.LeaseAcquired(**D1))
+    assert fed.value("fraisier_deployment_lock_wait_seconds", service="api", provider="local") == 1
+    fed.feed(ev.LeaseAcquired(deployment_id="op", fraise="other", environment="production"))
+    assert series(fed.registry, "fraisier_deployment_lock_wait_seconds") == {("api", "local"): 1}
+
+
+def test_a_lock_that_is_refused_is_an_error_of_its_class() -> None:
+    fed = Fed().feed(REQUESTED, ev.LeaseRefused(**D1, waited_s=30))
+    assert series(fed.registry, "fraisier_deployment_errors_total") == {("local", "DeploymentLockError"): 1}
+
+
+def test_hooks_by_phase_and_result() -> None:
+    """With the class of what went wrong."""
+    hook = {**D1, "phase": "before_switch", "name": "backup"}
+    fed = Fed().feed(
+        REQUESTED,
+        ev.HookSucceeded(**hook, duration_s=2),
+        ev.HookFailed(**hook, duration_s=3, code="DEPLOYMENT_TIMEOUT"),
+        ev.HookFailed(**hook, duration_s=4),
+    )
+    assert series(fed.registry, "fraisier_hook_duration_seconds_sum") == {
+        ("local", "before_switch", "success"): 2,
+        ("local", "before_switch", "failed"): 7,
+    }
+    assert series(fed.registry, "fraisier_deployment_errors_total") == {
+        ("local", "DeploymentTimeoutError"): 1,
+        ("local", "HookError"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "success"),
+    [
+        (ev.DeploymentSucceeded(**D1, duration_s=7), "success", 1),
+        (ev.DeploymentSucceeded(**D1, outcome="unchanged", duration_s=7), "unchanged", 1),
+        (ev.DeploymentFailed(**D1, reason="prepare_failed", duration_s=7), "failed", 0),
+        (ev.DeploymentRolledBack(**D1, reason="health_check_failed", duration_s=7), "rolled_back", 0),
+    ],
+)
+def test_a_fraise_has_its_own_counts_and_the_end_of_its_newest_deployment(
+    ending: Event, status: str, success: int
+) -> None:
+    """What the dashboard selects by fraise and environment; and why it did not go well."""
+    fed = Fed().feed(REQUESTED, ev.DeploymentStarted(**D1), ending)
+    where = {"fraise": "api", "environment": "production", "provider": "local"}
+    assert series(fed.registry, "fraisier_fraise_deployments_total") == {(*where.values(), status): 1}
+    assert fed.value("fraisier_last_deployment_timestamp_seconds", **where) == 3
+    assert fed.value("fraisier_last_deployment_duration_seconds", **where) == 7
+    assert fed.value("fraisier_last_deployment_success", **where) == success
+    reason = getattr(ending, "reason", "")
+    wanted = {} if success else {("local", reason): 1}
+    assert series(fed.registry, "fraisier_deployment_failures_total") == wanted
+
+
+def test_counters_begin_at_zero_when_a_deployment_is_asked_for() -> None:
+    """So that the first of its kind is an increase to whoever watches."""
+    fed = Fed().feed(REQUESTED)
+    for name, labels in (
+        ("fraisier_deployments_total", {"status": "rolled_back", "fraise_type": "api"}),
+        ("fraisier_deployment_errors_total", {"error_type": "HookError"}),
+        ("fraisier_rollbacks_total", {"reason": "health_check_failed"}),
+        ("fraisier_deployment_failures_total", {"reason": "prepare_failed"}),
+        ("fraisier_recovery_decisions_total", {"action": "retry"}),
+        ("fraisier_circuit_transitions_total", {"state": "open"}),
+    ):
+        assert fed.value(name, provider="local", **labels) == 0
+    assert fed.recorder.get_metrics_summary()["deployments"] == {}
+
+
+def test_a_metric_has_a_bounded_number_of_series() -> None:
+    """What comes after the last one is counted, under `other`."""
+    fed = Fed()
+    for number in range(SERIES_MAX + 50):
+        fed.recorder.record_rollback("local", f"reason_{number}", 1.0)
+    found = series(fed.registry, "fraisier_rollbacks_total")
+    assert len(found) == SERIES_MAX + 1
+    assert found["other", "other"] == 50
+
+
+def test_the_schedule_of_the_probes_comes_with_their_verdict() -> None:
+    verdict: dict[str, Any] = {"provider": "local", "check_type": "http", "counts": {"pass": 1}}
+    fed = Fed().feed(
+        ev.HealthPassed(**D1, **verdict, ticks_skipped=2, tick_lag_s=0.5),
+        ev.HealthPassed(**D1, **verdict, ticks_skipped=3, tick_lag_s=0.25),
+    )
+    labels = {"provider": "local", "check_type": "http"}
+    assert fed.value("fraisier_probe_ticks_skipped_total", **labels) == 5
+    assert fed.value("fraisier_probe_schedule_lag_seconds", **labels) == 0.25
+
+
+def test_an_open_circuit_is_open_until_its_time_is_over() -> None:
+    """Whoever opened it may be gone by then; a trial of which nothing is heard ends too."""
+    fed = Fed()
+    board = CircuitBoard(fed.recorder)
+
+    def states() -> dict[tuple[str, ...], float]:
+        return series(fed.registry, "fraisier_circuit_state")
+
+    board.change("local", "web-1", "open", 10, until_us=100)
+    board.change("local", "web-2", "open", 10, until_us=200)
+    assert states() == {("local", "open"): 2, ("local", "half_open"): 0}
+    board.change("local", "web-2", "half_open", 60)
+    assert states() == {("local", "open"): 1, ("local", "half_open"): 1}
+    board.settle(99)
+    assert states()["local", "open"] == 1
+    board.settle(100)
+    assert states() == {("local", "open"): 0, ("local", "half_open"): 1}
+    board.settle(60 + TRIAL_US_MAX)
+    assert states() == {("local", "open"): 0, ("local", "half_open"): 0}
+    board.change("local", "web-1", "closed", 70)
+    assert series(fed.registry, "fraisier_circuit_transitions_total") == {
+        ("local", "open"): 2,
+        ("local", "half_open"): 1,
+        ("local", "closed"): 1,
+    }
+
+
+def test_the_number_of_circuits_that_are_remembered_is_bounded() -> None:
+    fed = Fed()
+    board = CircuitBoard(fed.recorder)
+    for number in range(CIRCUITS_MAX + 10):
+        board.change("local", f"web-{number}", "open", 0, until_us=1)
+    assert series(fed.registry, "fraisier_circuit_state")["local", "open"] == CIRCUITS_MAX
 
 
 def test_availability_follows_what_the_provider_did() -> None:
@@ -395,4 +535,4 @@ def test_the_exposition_has_every_metric_of_the_catalogue() -> None:
     ).record_loop_lag(0.0)
     text = render(fed.registry).decode()
     for spec in METRICS:
-        assert f"# TYPE {spec.name} {spec.kind}\n" in text
+        assert (f"# TYPE {spec.name} {spec.kind}\n" in text) == (spec.source != "store")

@@ -1,0 +1,88 @@
+"""`metrics`: what the store holds, for Prometheus."""
+
+from __future__ import annotations
+
+import signal
+
+import anyio
+
+from fraisier.cli import exits
+from fraisier.cli.context import Call
+from fraisier.cli.ending import heed_as_ctrl_c
+from fraisier.clock import SystemClock
+from fraisier.errors import ConfigurationError
+from fraisier.ids import SystemIds
+from fraisier.metrics.deployment import load_prometheus
+from fraisier.metrics.server import MetricsServer
+from fraisier.metrics.source import Source
+from fraisier.rollout.processes import SystemProcesses
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def metrics(call: Call, *, address: str, port: int, once: bool) -> int:
+    """Serve the metrics of the store until a signal ends it, or print them once."""
+    if load_prometheus() is None:
+        raise ConfigurationError(
+            "`fraisier metrics` needs prometheus_client, which is not installed",
+            hint="pip install 'fraisier[metrics]'; everything else works without it",
+        )
+    clock = SystemClock()
+    source = Source(call.store_url(), clock=clock, ids=SystemIds(clock), is_dead=SystemProcesses().is_dead)
+    if once:
+        return anyio.run(_once, call, source)
+    try:
+        return anyio.run(_serve, call, source, address, port)
+    finally:
+        heed_as_ctrl_c()
+
+
+async def _once(call: Call, source: Source) -> int:
+    try:
+        exporter = await source.exporter()
+        await exporter.refresh()
+        if call.json:
+            samples = [
+                {"name": sample.name, "labels": sample.labels, "value": sample.value}
+                for metric in exporter.registry.collect()
+                for sample in metric.samples
+                if not sample.name.endswith("_created")
+            ]
+            call.document({"metrics": samples})
+        else:
+            text, _ = await exporter.render()
+            call.data(text.decode().rstrip("\n"))
+    finally:
+        await source.close()
+    return exits.OK
+
+
+async def _serve(call: Call, source: Source, address: str, port: int) -> int:
+    """Serve until the first signal: SIGTERM is how a service manager ends what it started, the others are a person's."""
+    # `nohup` has said already what a hang-up means.
+    heeded = [one for one in _SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+    server = MetricsServer(source, call.say)
+    try:
+        with anyio.open_signal_receiver(*heeded) as signals:
+            async with server.listening(address, port) as chosen:
+                await (
+                    source.exporter()
+                )  # a store that cannot be read at all is told now, and not at every scrape
+                _tell(call, source, address, chosen)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(server.watch, name="metrics:watch")
+                    number = await anext(signals)
+                    group.cancel_scope.cancel()
+    finally:
+        await source.close()
+    return exits.OK if number == signal.SIGTERM else exits.INTERRUPTED
+
+
+def _tell(call: Call, source: Source, address: str, port: int) -> None:
+    """Say where the metrics are, and which store they are of."""
+    host = f"[{address}]" if ":" in address else address
+    url = f"http://{host}:{port}/metrics"
+    if call.json:
+        call.document({"url": url, "store": str(source.path or "memory:")})
+    else:
+        call.note(f"serving the metrics of {source.path or 'an empty store'} at {url}; Ctrl-C ends it")
