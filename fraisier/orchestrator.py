@@ -37,6 +37,7 @@ from fraisier.providers.registry import find_factory
 from fraisier.redaction import Redactor
 from fraisier.rollout import resume
 from fraisier.rollout.deployer import Deployer
+from fraisier.rollout.fallback import is_beside
 from fraisier.rollout.fleet import Fleet
 from fraisier.rollout.lease import Leases
 from fraisier.rollout.locks import Locks
@@ -270,12 +271,13 @@ class Orchestrator:
             raise UsageError(
                 f"deployment {state.id} never came as far as a version", hint="run `fraisier deploy` instead"
             )
-        left = tuple(
+        names = [
             name
             for name, target in state.targets.items()
             if target.outcome not in ("updated", "unchanged") or target.undone
-        )
-        if not left:
+        ]
+        left = tuple(name for name in names if not is_beside(name))  # a fallback is nobody's first choice
+        if not names:
             raise UsageError(
                 f"deployment {state.id} left every target on its version; there is nothing to retry",
                 hint=f"to deploy it again: fraisier deploy {state.fraise} {state.environment} --version {state.version}",

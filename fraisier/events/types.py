@@ -57,6 +57,10 @@ from fraisier.events.notes import (
     WebhookReceived,
 )
 from fraisier.events.recovery import (
+    CircuitClosed,
+    CircuitEvent,
+    CircuitHalfOpened,
+    CircuitOpened,
     RecoveryDecided,
     RecoveryFailed,
     RecoveryRequested,
@@ -99,6 +103,10 @@ __all__ = [
     "AbortRequested",
     "Actor",
     "AuditCheckpointed",
+    "CircuitClosed",
+    "CircuitEvent",
+    "CircuitHalfOpened",
+    "CircuitOpened",
     "ConfigChanged",
     "DeploymentAborted",
     "DeploymentAcknowledged",

@@ -21,7 +21,8 @@ class TargetResult(msgspec.Struct, frozen=True):
 
 
 class DeploymentResult(msgspec.Struct, frozen=True):
-    """The end of a deployment; the fields of the last JSON line that the command line prints."""
+    """The end of a deployment; the fields of the last JSON line that the command line prints. `provider` is the one that
+    served, `fallback` the name of the place beside its environment that it went through."""
 
     outcome: str
     reason: str | None
@@ -34,6 +35,8 @@ class DeploymentResult(msgspec.Struct, frozen=True):
     duration_s: float
     audit_head: str
     targets: tuple[TargetResult, ...]
+    provider: str | None = None
+    fallback: str | None = None
     hint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,6 +76,8 @@ def result_of(state: DeploymentState, audit_head: str, hint: str = "") -> Deploy
         duration_s=round(duration_s, 6),
         audit_head=audit_head,
         targets=targets,
+        provider=state.provider or None,
+        fallback=state.fallback or None,
         hint=hint or None,
     )
 
