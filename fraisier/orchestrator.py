@@ -36,6 +36,7 @@ from fraisier.providers.hooks import HookRunner, HooksHere
 from fraisier.providers.registry import find_factory
 from fraisier.redaction import Redactor
 from fraisier.rollout import resume
+from fraisier.rollout.circuits import Circuits, unguarded
 from fraisier.rollout.deployer import Deployer
 from fraisier.rollout.fallback import is_beside
 from fraisier.rollout.fleet import Fleet
@@ -122,6 +123,7 @@ class Orchestrator:
         processes = processes or SystemProcesses()
         owner = f"{self._actor.user}@{self._actor.host}"
         self._subjects = Subjects()
+        self._circuits = Circuits(self.bus, self._clock)
         self._helm = Helm()
         self._world = World(
             config=config,
@@ -440,14 +442,14 @@ class Orchestrator:
         found = self._subjects.find(deployment_id, target)
         return HealthSubject(
             context=found.context,
-            provider=found.provider,
+            provider=unguarded(found.provider),
             resolver=self._world.resolver,
             provider_type=found.context.settings.provider,
         )
 
     def _make_provider(self, settings: Environment) -> Provider:
         factory = self._providers.get(settings.provider) or find_factory(settings.provider)
-        return factory(
+        provider = factory(
             ProviderServices(
                 clock=self._clock,
                 resolver=self._world.resolver,
@@ -455,6 +457,7 @@ class Orchestrator:
                 environ=self._environ,
             )
         )
+        return self._circuits.guarded(provider, settings)
 
     def _hooks_here(self, resolver: Resolver) -> HooksHere:
         return HooksHere(

@@ -91,7 +91,6 @@ class CircuitEvent(Event, frozen=True, kw_only=True):
 class CircuitOpened(CircuitEvent, frozen=True, tag="circuit.opened"):
     """A resource failed too often, or failed its trial: it is left alone until `until_at`."""
 
-    failures: int = 0
     until_at: int = 0
 
 
