@@ -50,6 +50,15 @@ class FraisierError(Exception):
         }
 
 
+class UnexpectedError(FraisierError):
+    """Raised when something failed in a way that nobody foresaw: a defect of Fraisier or of what it uses."""
+
+    default_code = "UNEXPECTED"
+    default_hint = (
+        "this is not one of Fraisier's own errors; run the command again with -vv for the traceback"
+    )
+
+
 class ConfigurationError(FraisierError):
     """Raised when the configuration, or what it refers to, is wrong. Nothing was touched."""
 

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from fraisier.config.schema import Environment, Target
-from fraisier.errors import DeploymentError
+from fraisier.errors import DatabaseError, DeploymentError
 from fraisier.journal.fold import Placement, Release
 from fraisier.providers.base import Artifact, TargetFacts
 from fraisier.rollout.strategies import STRATEGIES
@@ -330,7 +330,15 @@ class _Format(msgspec.Struct):
 
 
 def decode_plan(data: bytes) -> Plan:
-    """Return the plan that the journal kept. Raises DeploymentError for one of a newer format."""
+    """Return the plan that the journal kept. Raises DeploymentError for one of a newer format, DatabaseError for what is no
+    plan any more."""
+    try:
+        return _decoded(data)
+    except msgspec.MsgspecError as error:
+        raise DatabaseError(f"a plan in the store is damaged: {error}", cause=error) from error
+
+
+def _decoded(data: bytes) -> Plan:
     found = msgspec.json.decode(data, type=_Format).format
     if found > PLAN_FORMAT:
         raise DeploymentError(
