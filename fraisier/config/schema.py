@@ -180,8 +180,8 @@ class Fallback(Settings, frozen=True):
     In the file it holds any keys of an environment, which lie over those of the one that it stands in.
     """
 
-    name: Name
     settings: Environment
+    name: Name = ""
 
 
 class Recovery(Settings, frozen=True):
