@@ -37,7 +37,9 @@ from fraisier.providers.hooks import HookRunner, HooksHere
 from fraisier.providers.registry import find_factory
 from fraisier.redaction import Redactor
 from fraisier.rollout import resume
+from fraisier.rollout.circuits import Circuits, unguarded
 from fraisier.rollout.deployer import Deployer
+from fraisier.rollout.fallback import is_beside
 from fraisier.rollout.fleet import Fleet
 from fraisier.rollout.lease import Leases
 from fraisier.rollout.locks import Locks
@@ -124,6 +126,7 @@ class Orchestrator:
         processes = processes or SystemProcesses()
         owner = f"{self._actor.user}@{self._actor.host}"
         self._subjects = Subjects()
+        self._circuits = Circuits(self.bus, self._clock)
         self._helm = Helm()
         self._world = World(
             config=config,
@@ -285,12 +288,13 @@ class Orchestrator:
             raise UsageError(
                 f"deployment {state.id} never came as far as a version", hint="run `fraisier deploy` instead"
             )
-        left = tuple(
+        names = [
             name
             for name, target in state.targets.items()
             if target.outcome not in ("updated", "unchanged") or target.undone
-        )
-        if not left:
+        ]
+        left = tuple(name for name in names if not is_beside(name))  # a fallback is nobody's first choice
+        if not names:
             raise UsageError(
                 f"deployment {state.id} left every target on its version; there is nothing to retry",
                 hint=f"to deploy it again: fraisier deploy {state.fraise} {state.environment} --version {state.version}",
@@ -453,14 +457,14 @@ class Orchestrator:
         found = self._subjects.find(deployment_id, target)
         return HealthSubject(
             context=found.context,
-            provider=found.provider,
+            provider=unguarded(found.provider),
             resolver=self._world.resolver,
             provider_type=found.context.settings.provider,
         )
 
     def _make_provider(self, settings: Environment) -> Provider:
         factory = self._providers.get(settings.provider) or find_factory(settings.provider)
-        return factory(
+        provider = factory(
             ProviderServices(
                 clock=self._clock,
                 resolver=self._world.resolver,
@@ -468,6 +472,7 @@ class Orchestrator:
                 environ=self._environ,
             )
         )
+        return self._circuits.guarded(provider, settings)
 
     def _hooks_here(self, resolver: Resolver) -> HooksHere:
         return HooksHere(

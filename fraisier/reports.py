@@ -26,6 +26,8 @@ def deployment_row(state: DeploymentState) -> dict[str, Any]:
         "kind": state.kind,
         "version": state.version or None,
         "previous_version": state.previous_version or None,
+        "provider": state.provider or None,
+        "fallback": state.fallback or None,
         "outcome": state.outcome or state.state,
         "reason": state.reason or None,
         "trigger": actor.trigger or None,
@@ -126,6 +128,13 @@ async def status(
         for env, settings in found.environments.items()
         if fraise in ("", name) and environment in ("", env)
     }
+    beside = {
+        (name, env): {
+            target.name for place in settings.recovery.fallback for target in place.settings.targets
+        }
+        for name, found in config.fraises.items()
+        for env, settings in found.environments.items()
+    }
     rows = []
     for key in sorted({*configured, *placements}):
         known = placements.get(key, {})
@@ -140,7 +149,7 @@ async def status(
                     _target_row(
                         name,
                         known.get(name),
-                        name not in configured.get(key, []),
+                        name not in configured.get(key, []) and name not in beside.get(key, ()),
                         (live or {}).get((*key, name)),
                     )
                     for name in names

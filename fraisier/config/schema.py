@@ -14,6 +14,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import field
 
+FALLBACK_MARK = "~"
+"""Stands between the name of a target and that of the fallback it belongs to; no name in a file has it."""
+
 
 class Kind(msgspec.Struct, frozen=True):
     """How the loader reads a value beyond its Python type, and which bounds it has."""
@@ -53,12 +56,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Target(Settings, frozen=True):
-    """One host, instance or application. A bare string in the file is its name."""
+    """One host, instance or application. A bare string in the file is its name.
+
+    A target of a fallback is known by its name, `~` and the fallback's (`web-1~standby`), so that nothing that is
+    recorded of the one place is taken for the other's.
+    """
 
     name: Name
     address: Text = ""
     labels: dict[str, Plain] = {}
     vars: dict[str, str | int | float | bool] = {}
+
+    @property
+    def own_name(self) -> str:
+        """The name in the file, which templates and commands see."""
+        return self.name.partition(FALLBACK_MARK)[0]
 
 
 class Source(Settings, frozen=True):
@@ -147,10 +159,41 @@ class Retry(Settings, frozen=True):
     max_delay_s: Duration = field(default=60.0, name="max_delay")
 
 
+class CircuitBreaker(Settings, frozen=True):
+    """When a target whose connection keeps failing is left alone for a while.
+
+    So many failures in a row open its circuit; with `failure_rate`, that share of the calls of the last `window` instead.
+    """
+
+    failure_threshold: Annotated[int, Kind("plain", minimum=1)] = 5
+    recovery_timeout_s: Annotated[float, Kind("duration", minimum=0.01)] = field(
+        default=300.0, name="recovery_timeout"
+    )
+    half_open_calls: Annotated[int, Kind("plain", minimum=1)] = 1
+    trial_timeout_s: Annotated[float, Kind("duration", minimum=0.01)] = field(
+        default=60.0, name="trial_timeout"
+    )
+    failure_rate: Annotated[float, Kind("plain", minimum=0.01, maximum=1)] | None = None
+    window_s: Annotated[float, Kind("duration", minimum=0.01)] = field(default=60.0, name="window")
+    minimum_calls: Annotated[int, Kind("plain", minimum=1)] = 10
+
+
+class Fallback(Settings, frozen=True):
+    """The other place that a deployment goes to when its provider fails: an environment of its own, under a name.
+
+    In the file it holds any keys of an environment, which lie over those of the one that it stands in.
+    """
+
+    settings: Environment
+    name: Name = ""
+
+
 class Recovery(Settings, frozen=True):
-    """What is tried before a failure is final."""
+    """What is tried before a failure is final. `fallback` is tried in its order."""
 
     retry: Retry = Retry()
+    fallback: tuple[Fallback, ...] = ()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
 
 
 HookConsequence = Literal["abort", "rollback", "warn"]
@@ -301,7 +344,6 @@ RESERVED: dict[str, tuple[str, ...]] = {
         "canary",
         "blue_green",
     ),
-    "Recovery": ("fallback", "circuit_breaker"),
     "Hooks": ("before_drain", "after_drain", "before_admit", "after_admit"),
 }
 """Documented keys that this version does not act on.

@@ -65,6 +65,10 @@ from fraisier.events.notes import (
     WebhookReceived,
 )
 from fraisier.events.recovery import (
+    CircuitClosed,
+    CircuitEvent,
+    CircuitHalfOpened,
+    CircuitOpened,
     RecoveryDecided,
     RecoveryFailed,
     RecoveryRequested,
@@ -108,6 +112,10 @@ __all__ = [
     "Actor",
     "AuditCheckpointed",
     "AuditPruned",
+    "CircuitClosed",
+    "CircuitEvent",
+    "CircuitHalfOpened",
+    "CircuitOpened",
     "ConfigChanged",
     "DeploymentAborted",
     "DeploymentAcknowledged",

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from fraisier.errors import DatabaseConnectionError
+from fraisier.errors import DatabaseConnectionError, ValidationError
 from fraisier.events import Record
 from fraisier.journal import queries
 from fraisier.journal.base import DeadLetter, Follower, Verification
@@ -39,6 +39,9 @@ class SqliteReads:
             return await self._reader.run(job)
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise reading_error(self.path, error) from error
+        except UnicodeEncodeError as error:
+            # What a command line holds need not be text, and nothing in the store is called so.
+            raise ValidationError(f"{error.object!r} is not UTF-8 text", cause=error) from error
 
     async def read(
         self,

@@ -42,6 +42,7 @@ _LEVELS: dict[type[ev.Event], int] = {
             ev.TargetRolledBack,
             ev.RecoveryRequested,
             ev.RecoveryDecided,
+            ev.CircuitOpened,
             ev.RollbackStarted,
             ev.LeaseWaiting,
             ev.LeaseRefused,

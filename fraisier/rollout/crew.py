@@ -17,6 +17,7 @@ from fraisier.errors import (
     InterruptedError,
     LeaseLostError,
     ProviderConnectionError,
+    class_of_code,
 )
 from fraisier.events import types as ev
 from fraisier.journal.fold import TargetState
@@ -190,4 +191,5 @@ def _remembered(known: TargetState) -> FraisierError:
     message = known.error or f"{known.name} is {known.outcome}"
     if known.outcome == "unreachable":
         return ProviderConnectionError(message)
-    return DeploymentError(message, code=known.reason.upper() or None)
+    code = known.reason.upper()
+    return (class_of_code(code) or DeploymentError)(message, code=code or None)

@@ -17,6 +17,7 @@ from fraisier.events import types as ev
 from fraisier.journal.fold import Tables
 from fraisier.logging import log_context
 from fraisier.providers.base import Action, Provider, TargetContext
+from fraisier.rollout.fallback import is_beside
 from fraisier.rollout.look import Look
 from fraisier.rollout.plan import decode_plan
 from fraisier.rollout.request import find_environment, select
@@ -45,10 +46,9 @@ class Fleet:
         Raises DeploymentLockError while a deployment runs."""
         operation = self._world.ids.deployment()
         outcome: dict[str, FraisierError | None] = {}
-        chosen = await self._orphans(limit) if action == "remove" else []
-        chosen = chosen or self._chosen(limit)
+        chosen = await self._recorded(limit, orphans=action == "remove") or self._chosen(limit)
         limiter = anyio.CapacityLimiter(self._settings.rollout.max_parallel)
-        provider = self._world.make_provider(self._settings)
+        provider = self._world.make_provider(chosen[0].settings)
         async with self._world.leases.hold(self._fraise, self._environment, operation) as lease:
             scribe = Scribe(self._world.bus, Tables(), lease.guard, scrub=self._world.redactor.scrub)
 
@@ -234,13 +234,16 @@ class Fleet:
             with anyio.CancelScope(shield=True), anyio.move_on_after(10.0):
                 await provider.aclose()
 
-    async def _orphans(self, limit: Sequence[str]) -> list[TargetContext]:
-        """Return what the globs mean of targets that only the journal still knows, with the settings of their last plan."""
+    async def _recorded(self, limit: Sequence[str], *, orphans: bool) -> list[TargetContext]:
+        """Return what the globs mean of the targets of fallbacks and, where `orphans` are asked for, of those that only the
+        journal still knows, with the settings of their last plan. All are of one provider: that of the first."""
         configured = {target.name for target in self._settings.targets}
         found: list[TargetContext] = []
         for place in await self._world.journal.placements(self._fraise, self._environment):
             meant = any(fnmatchcase(place.target, glob) for glob in limit)
             if not meant or place.target in configured or place.health == "removed":
+                continue
+            if not (orphans or is_beside(place.target)):
                 continue
             state = await self._world.journal.deployment(place.deployment_id) if place.deployment_id else None
             if state is None or not state.plan:
@@ -250,7 +253,7 @@ class Fleet:
                 if target.name == place.target:
                     settings = target.settings or plan.settings
                     found.append(TargetContext(self._fraise, self._environment, target.target, settings))
-        return found
+        return [context for context in found if context.settings.provider == found[0].settings.provider]
 
     def _chosen(self, limit: Sequence[str]) -> list[TargetContext]:
         return [

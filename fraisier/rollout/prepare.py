@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fraisier.errors import (
     FraisierError,
     HookError,
     InDoubtError,
     InterruptedError,
     ProviderConnectionError,
+    ProviderError,
 )
 from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
 from fraisier.rollout.plan import PREPARE_STEPS, PlanTarget
@@ -77,11 +80,11 @@ class Preparation:
             for name in unreached:
                 crew.capacity.lost(name)
             return
+        first = _cause(crew.errors.values())
         if only_unreached:
-            raise Halt(Verdict("unreachable", "unreachable", crew.first_error()))
+            raise Halt(Verdict("unreachable", "unreachable", crew.first_error(), first))
         otherwise = "migrate_failed" if self._has_tried_to_migrate() else "prepare_failed"
-        reason = _reason(next(iter(crew.errors.values())), otherwise)
-        raise Halt(Verdict("prepare", reason, crew.first_error()))
+        raise Halt(Verdict("prepare", _reason(first, otherwise), crew.first_error(), first))
 
     async def _migrate_once(self) -> None:
         """Run a migration of the kind `on: first` on its target, before the first target of all is changed."""
@@ -132,3 +135,8 @@ class Preparation:
 def _reason(error: FraisierError, otherwise: str) -> str:
     """Return the word for a failed preparation; a hook's failure has its own."""
     return reason_of(error) if error.code == HookError.default_code else otherwise
+
+
+def _cause(errors: Collection[FraisierError]) -> FraisierError:
+    """Return the first failure, but before all one that is no provider's: another provider would not help against it."""
+    return next((e for e in errors if not isinstance(e, ProviderError)), next(iter(errors)))

@@ -24,6 +24,7 @@ from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, StepState
 from fraisier.logging import log_context
 from fraisier.providers.base import Provider, StepCall, TargetContext
+from fraisier.recovery import retry_after_of
 from fraisier.redaction import Redactor
 from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.plan import Plan, PlanTarget
@@ -315,6 +316,7 @@ class StepRunner:
                 base_delay_s=retry.base_delay_s,
                 backoff_factor=retry.backoff_factor,
                 max_delay_s=retry.max_delay_s,
+                retry_after_s=retry_after_of(error),
                 on_failure=settings.rollout.on_failure,
             ),
             timeout_s=_RESPONDER_GRACE_S,

@@ -8,7 +8,10 @@ from typing import Any, Literal
 import msgspec
 
 from fraisier.config.schema import (
+    FALLBACK_MARK,
+    CircuitBreaker,
     Environment,
+    Fallback,
     HealthCheck,
     Hook,
     Hooks,
@@ -67,7 +70,31 @@ def generate(seed: int) -> Spec:
         faults=faults,
         calm_at_s=end_s + rng.uniform(5, 60),
     )
-    return with_story(rng, _with_freezes(rng, _with_hooks(rng, spec), end_s))
+    spec = with_story(rng, _with_freezes(rng, _with_hooks(rng, spec), end_s))
+    return _with_circuits(rng, _with_fallback(rng, spec))
+
+
+def _with_fallback(rng: random.Random, spec: Spec) -> Spec:
+    """Give a few trials another place for the whole deployment: the same targets, on hosts of its own."""
+    if rng.random() >= 0.06:
+        return spec
+    settings = spec.settings
+    targets = tuple(Target(name=f"{target.name}{FALLBACK_MARK}standby") for target in settings.targets)
+    standby = msgspec.structs.replace(settings, targets=targets, app_path="/standby/{{ target.name }}")
+    return _with_recovery(spec, fallback=(Fallback(name="standby", settings=standby),))
+
+
+def _with_circuits(rng: random.Random, spec: Spec) -> Spec:
+    """Let a few trials lose patience soon, and for a short time."""
+    if rng.random() >= 0.06:
+        return spec
+    breaker = CircuitBreaker(failure_threshold=rng.choice((1, 2)), recovery_timeout_s=rng.choice((0.5, 3.0)))
+    return _with_recovery(spec, circuit_breaker=breaker)
+
+
+def _with_recovery(spec: Spec, **changes: Any) -> Spec:
+    recovery = msgspec.structs.replace(spec.settings.recovery, **changes)
+    return msgspec.structs.replace(spec, settings=msgspec.structs.replace(spec.settings, recovery=recovery))
 
 
 def _with_hooks(rng: random.Random, spec: Spec) -> Spec:

@@ -17,10 +17,11 @@ from typing import Any, TypeVar, cast
 import anyio
 import msgspec
 
-from fraisier.config.schema import Config, Fraise, LeaseSettings
+from fraisier.config.schema import Config, Fraise, LeaseSettings, Target
 from fraisier.errors import FraisierError
 from fraisier.events import TYPE_OF, Actor, Record
 from fraisier.orchestrator import Orchestrator
+from fraisier.rollout.fallback import is_beside
 from fraisier.simulation.census import census
 from fraisier.simulation.evidence import Evidence
 from fraisier.simulation.generator import SECRET
@@ -95,7 +96,7 @@ class Trial:
             self.rng,
             {
                 target.name: SimulatedHost(target.name, supervised=spec.supervised)
-                for target in spec.settings.targets
+                for target in (*spec.settings.targets, *_beside(spec))
             },
         )
         self.world.durations_s = dict(spec.durations_s)
@@ -435,7 +436,7 @@ class Trial:
 
     def _look_at_the_end(self) -> None:
         findings = self.judge.findings
-        serving = set(self.world.serving().values())
+        serving = {version for name, version in self.world.serving().items() if not is_beside(name)}
         if not any(one.startswith("P6: after everything") for one in findings) and serving != {commit("v9")}:
             findings.append(f"P5: after the last deployment the hosts serve {serving}")
         for lease in self.store._tables.leases.values():
@@ -482,6 +483,11 @@ def _line(record: Record) -> str:
     words: list[Any] = [TYPE_OF[event.__class__], f"{step}@{event.target}" if step else event.target]
     words += [f"{key}={value}" for key in _TOLD if (value := getattr(event, key, ""))]
     return f"{record.seq:4} {record.at_us} {event.deployment_id[-6:]} {' '.join(filter(None, words))}"
+
+
+def _beside(spec: Spec) -> list[Target]:
+    """Return the targets of the fallbacks."""
+    return [target for place in spec.settings.recovery.fallback for target in place.settings.targets]
 
 
 def _repeated(migrations: list[tuple[str, str]], spec: Spec) -> list[str]:
