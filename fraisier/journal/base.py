@@ -96,13 +96,16 @@ class Journal(Protocol):
         ...
 
     async def read(
-        self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
+        self,
+        after: int,
+        upto: int | None = None,
+        *,
+        deployment_id: str = "",
+        types: Sequence[str] = (),
+        limit: int = 512,
     ) -> list[Record]:
-        """Return at most `limit` records with `after < seq <= upto`, in order; of one deployment when named."""
-        ...
-
-    async def select(self, types: Sequence[str], after: int, upto: int, *, limit: int = 512) -> list[Record]:
-        """Return at most `limit` records of these event types with `after < seq <= upto`, in order."""
+        """Return at most `limit` records with `after < seq <= upto`, in order; of one deployment when named, of these types
+        only when there are any. Those whose body was pruned are passed over."""
         ...
 
     async def hash_at(self, seq: int) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 
 import msgspec
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from fraisier.clock import Clock
 from fraisier.errors import DatabaseConnectionError, DatabaseTransactionError, GuardRefusedError
-from fraisier.events import EVENT_TYPES, TYPE_OF, Event, Record, encode_body
+from fraisier.events import TYPE_OF, Event, Record, encode_body
 from fraisier.events.codec import decode_event
 from fraisier.ids import Ids
 from fraisier.journal.base import DeadLetter, Follower, Guard, JournalStatistics, OnCommit, Verification
@@ -142,19 +141,21 @@ class MemoryJournal:
         self._tables.clear_dirty()
 
     async def read(
-        self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
+        self,
+        after: int,
+        upto: int | None = None,
+        *,
+        deployment_id: str = "",
+        types: Sequence[str] = (),
+        limit: int = 512,
     ) -> list[Record]:
         """Return at most `limit` records with `after < seq <= upto`, in order; of one deployment when named."""
         chosen = self._records[max(after, 0) : upto]
         if deployment_id:
             chosen = [record for record in chosen if record.event.deployment_id == deployment_id]
+        if types:
+            chosen = [record for record in chosen if TYPE_OF[record.event.__class__] in types]
         return chosen[:limit]
-
-    async def select(self, types: Sequence[str], after: int, upto: int, *, limit: int = 512) -> list[Record]:
-        """Return records of these event types, in order."""
-        wanted = {EVENT_TYPES[name] for name in types}
-        found = (record for record in self._records[after:upto] if record.event.__class__ in wanted)
-        return list(islice(found, limit))
 
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError."""

@@ -11,11 +11,11 @@ from fraisier.journal.base import DeadLetter, Follower
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
 from fraisier.journal.reading import ambiguous, no_such_row
 
-_READ = "select seq, body from journal where seq > ? and seq <= ? and body is not null order by seq limit ?"
-_SELECT = """select seq, body from journal where seq > ? and seq <= ? and type in ({})
-and body is not null order by seq limit ?"""
+_READ = (
+    """select seq, body from journal where seq > ? and seq <= ? and body is not null{} order by seq limit ?"""
+)
 _READ_ONE = """select seq, body from journal where deployment_id = ? and deployment_id <> '' and seq > ? and seq <= ?
-and body is not null order by seq limit ?"""
+and body is not null{} order by seq limit ?"""
 _NEWEST = """select body from deployments where ? in ('', fraise) and ? in ('', environment)
 and requested_us >= ? order by first_seq desc limit ?"""
 _NEWEST_IN_STATE = """select body from deployments where ? in ('', fraise) and ? in ('', environment)
@@ -38,23 +38,21 @@ _LAST = (1 << 63) - 1
 
 
 def read(
-    connection: sqlite3.Connection, after: int, upto: int | None, deployment_id: str, limit: int
+    connection: sqlite3.Connection,
+    after: int,
+    upto: int | None,
+    deployment_id: str,
+    types: Sequence[str],
+    limit: int,
 ) -> list[Record]:
     """Return records of the log in order."""
     end = _LAST if upto is None else upto
+    only = f" and type in ({', '.join('?' * len(types))})" if types else ""
     if deployment_id:
-        found = connection.execute(_READ_ONE, (deployment_id, after, end, limit)).fetchall()
+        values = (deployment_id, after, end, *types, limit)
+        found = connection.execute(_READ_ONE.format(only), values).fetchall()
     else:
-        found = connection.execute(_READ, (after, end, limit)).fetchall()
-    return [decode_body(seq, body) for seq, body in found]
-
-
-def select(
-    connection: sqlite3.Connection, types: Sequence[str], after: int, upto: int, limit: int
-) -> list[Record]:
-    """Return records of these event types in order."""
-    sql = _SELECT.format(",".join("?" * len(types)))
-    found = connection.execute(sql, (after, upto, *types, limit)).fetchall()
+        found = connection.execute(_READ.format(only), (after, end, *types, limit)).fetchall()
     return [decode_body(seq, body) for seq, body in found]
 
 

@@ -39,16 +39,18 @@ class SqliteReads:
             raise reading_error(self.path, error) from error
 
     async def read(
-        self, after: int, upto: int | None = None, *, deployment_id: str = "", limit: int = 512
+        self,
+        after: int,
+        upto: int | None = None,
+        *,
+        deployment_id: str = "",
+        types: Sequence[str] = (),
+        limit: int = 512,
     ) -> list[Record]:
         """Return at most `limit` records with `after < seq <= upto`; those whose body has expired are passed over."""
         return await self._read(
-            lambda connection: queries.read(connection, after, upto, deployment_id, limit)
+            lambda connection: queries.read(connection, after, upto, deployment_id, types, limit)
         )
-
-    async def select(self, types: Sequence[str], after: int, upto: int, *, limit: int = 512) -> list[Record]:
-        """Return at most `limit` records of these event types with `after < seq <= upto`; the others are not decoded."""
-        return await self._read(lambda connection: queries.select(connection, types, after, upto, limit))
 
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError."""

@@ -62,7 +62,7 @@ class Exporter:
     async def _read_on(self, head: int) -> None:
         observe, knows = self._subscriber.observe, self._subscriber.knows
         while self.position < head:
-            page = await self.journal.select(MetricsSubscriber.patterns, self.position, head, limit=PAGE)
+            page = await self.journal.read(self.position, head, types=MetricsSubscriber.patterns, limit=PAGE)
             for record in page:
                 if knows(record):
                     observe(record)

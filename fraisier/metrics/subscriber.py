@@ -127,6 +127,18 @@ class MetricsSubscriber:
         if event.kind != "rollback":
             self._recorder.announce(event.provider, event.fraise_type, event.fraise, event.environment)
 
+    def _planned(self, record: Record, event: ev.DeploymentPlanned) -> None:
+        """A deployment that falls back to another provider is planned once more, and counts under that one from then on."""
+        provider = getattr(event, "provider", "")
+        run = self._runs.get(event.deployment_id)
+        if run is None or not provider or provider == run.provider:
+            return
+        if run.active:
+            self._recorder.record_deployment_moved(run.provider, provider)
+        run.provider = provider
+        if not run.is_rollback:
+            self._recorder.announce(provider, run.fraise_type, event.fraise, event.environment)
+
     def _started(self, record: Record, event: ev.DeploymentStarted | ev.DeploymentResumed) -> None:
         run = self._run(event.deployment_id)
         if not run.is_rollback and not run.active:
@@ -272,6 +284,7 @@ _CIRCUIT_STATE = {
 
 _HANDLERS: dict[type[ev.Event], Callable[[MetricsSubscriber, Record, Any], None]] = {
     ev.DeploymentRequested: MetricsSubscriber._requested,
+    ev.DeploymentPlanned: MetricsSubscriber._planned,
     ev.DeploymentStarted: MetricsSubscriber._started,
     ev.DeploymentQueued: MetricsSubscriber._waiting,
     ev.DeploymentSucceeded: MetricsSubscriber._ended,

@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,11 @@ class Watched(MemoryJournal):
         self.reads: list[tuple[int, int]] = []
         self.stuck = False
 
-    async def select(self, types: Sequence[str], after: int, upto: int, *, limit: int = 512) -> list[Record]:
-        self.reads.append((after, upto))
+    async def read(self, after: int, upto: int | None = None, **options: Any) -> list[Record]:
+        self.reads.append((after, upto or 0))
         if self.stuck:
             await anyio.sleep_forever()
-        return await super().select(types, after, upto, limit=limit)
+        return await super().read(after, upto, **options)
 
     async def tell(self, *events: Event) -> None:
         for event in events:
