@@ -72,8 +72,8 @@ async def plain(repository: Path, work: Path, count: int) -> None:
             group.create_task(plain_target(limit, mirror, work / f"t{number}"))
 
 
-async def ours(repository: Path, work: Path, count: int) -> None:
-    """The work as a deployment."""
+def configured(repository: Path, work: Path, count: int) -> Config:
+    """Return the work as a configuration."""
     settings = Environment(
         provider="local",
         targets=tuple(Target(name=f"t{number}") for number in range(count)),
@@ -83,7 +83,12 @@ async def ours(repository: Path, work: Path, count: int) -> None:
         health_check=HealthCheck(type="exec", command=("true",), rise=1, interval_s=0.01),
         rollout=Rollout(strategy="all_at_once", max_parallel=PARALLEL),
     )
-    config = Config(fraises={"api": Fraise(name="api", environments={"production": settings})})
+    return Config(fraises={"api": Fraise(name="api", environments={"production": settings})})
+
+
+async def ours(repository: Path, work: Path, count: int) -> None:
+    """The work as a deployment."""
+    config = configured(repository, work, count)
     async with Orchestrator(config, f"sqlite:///{work}/state/fraisier.db") as orchestrator:
         result = await orchestrator.deploy("api", "production")
     if result.outcome != "succeeded":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 
@@ -48,6 +48,15 @@ class FraisierError(Exception):
             "hint": self.hint,
             "cause": None if self.cause is None else f"{type(self.cause).__name__}: {self.cause}",
         }
+
+
+class UnexpectedError(FraisierError):
+    """Raised when something failed in a way that nobody foresaw: a defect of Fraisier or of what it uses."""
+
+    default_code = "UNEXPECTED"
+    default_hint = (
+        "this is not one of Fraisier's own errors; run the command again with -vv for the traceback"
+    )
 
 
 class ConfigurationError(FraisierError):
@@ -123,6 +132,13 @@ class InDoubtError(DeploymentError):
 
     default_code = "IN_DOUBT"
     default_hint = "look at the target, then run `fraisier deploy --force` to go on"
+
+
+class BuildError(DeploymentError):
+    """Raised when a build command fails: the version cannot be made, wherever it would run."""
+
+    default_code = "BUILD_FAILED"
+    default_hint = "run `fraisier show DEPLOYMENT` for the command's output; the old version still serves"
 
 
 class MigrationError(DeploymentError):
@@ -249,3 +265,19 @@ class WebhookError(FraisierError):
     """Raised when a webhook is malformed, unsigned or not meant for us."""
 
     default_code = "WEBHOOK_ERROR"
+
+
+def error_class(name: str) -> type[FraisierError] | None:
+    """Return the class of ours with that name, or None: what events tell of an error is the name of its class."""
+    return next((cls for cls in _classes() if cls.__name__ == name), None)
+
+
+def class_of_code(code: str) -> type[FraisierError] | None:
+    """Return the class whose code this is by default, or None: what is kept of a failed target is the code."""
+    return next((cls for cls in _classes() if cls.default_code == code), None)
+
+
+def _classes() -> Iterator[type[FraisierError]]:
+    for found in list(globals().values()):
+        if isinstance(found, type) and issubclass(found, FraisierError):
+            yield found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import importlib
 import logging
 import os
 import random
@@ -36,7 +37,9 @@ from fraisier.providers.hooks import HookRunner, HooksHere
 from fraisier.providers.registry import find_factory
 from fraisier.redaction import Redactor
 from fraisier.rollout import resume
+from fraisier.rollout.circuits import Circuits, unguarded
 from fraisier.rollout.deployer import Deployer
+from fraisier.rollout.fallback import is_beside
 from fraisier.rollout.fleet import Fleet
 from fraisier.rollout.lease import Leases
 from fraisier.rollout.locks import Locks
@@ -93,6 +96,8 @@ class Orchestrator:
         self._actor = actor or local_actor("api")
         self._metrics = metrics or MetricsRecorder()
         self.redactor = redactor or Redactor()
+        # Hooks on this machine get these, and may print them.
+        self.redactor.register_named(self._environ)
         resolver = Resolver(
             self._environ, self.redactor, Path(config.path).parent if config.path else Path.cwd()
         )
@@ -121,6 +126,7 @@ class Orchestrator:
         processes = processes or SystemProcesses()
         owner = f"{self._actor.user}@{self._actor.host}"
         self._subjects = Subjects()
+        self._circuits = Circuits(self.bus, self._clock)
         self._helm = Helm()
         self._world = World(
             config=config,
@@ -156,6 +162,7 @@ class Orchestrator:
     async def __aenter__(self) -> Orchestrator:
         """Open the store, start the bus with its subscribers and responders. Raises DatabaseConnectionError."""
         async with AsyncExitStack() as stack:
+            self._attach_forwards(stack)  # before the bus, so that what they hold open is closed after it
             await stack.enter_async_context(self.bus)
             await self._attach(stack)
             self._refuse_silence()
@@ -182,6 +189,17 @@ class Orchestrator:
         self.bus.subscribe(self._helm.name, self._helm.patterns, self._helm)
         lines = LoggingSubscriber()
         self.bus.subscribe(lines.name, lines.patterns, lines)
+
+    def _attach_forwards(self, stack: AsyncExitStack) -> None:
+        if not self.config.audit.forward:
+            return
+        forwards = importlib.import_module("fraisier.audit.forward")  # few have one
+        base_dir = Path(self.config.path).parent if self.config.path else Path.cwd()
+        for entry in dict.fromkeys(self.config.audit.forward):
+            sink = forwards.make_sink(entry, base_dir)
+            forwarder = forwards.Forwarder(forwards.subscriber_name(entry), entry.types, sink)
+            stack.push_async_callback(forwarder.aclose)
+            self.bus.subscribe(forwarder.name, forwarder.patterns, forwarder, durable=True, from_start=False)
 
     def _refuse_silence(self) -> None:
         for request in REQUESTS:
@@ -270,12 +288,13 @@ class Orchestrator:
             raise UsageError(
                 f"deployment {state.id} never came as far as a version", hint="run `fraisier deploy` instead"
             )
-        left = tuple(
+        names = [
             name
             for name, target in state.targets.items()
             if target.outcome not in ("updated", "unchanged") or target.undone
-        )
-        if not left:
+        ]
+        left = tuple(name for name in names if not is_beside(name))  # a fallback is nobody's first choice
+        if not names:
             raise UsageError(
                 f"deployment {state.id} left every target on its version; there is nothing to retry",
                 hint=f"to deploy it again: fraisier deploy {state.fraise} {state.environment} --version {state.version}",
@@ -438,14 +457,14 @@ class Orchestrator:
         found = self._subjects.find(deployment_id, target)
         return HealthSubject(
             context=found.context,
-            provider=found.provider,
+            provider=unguarded(found.provider),
             resolver=self._world.resolver,
             provider_type=found.context.settings.provider,
         )
 
     def _make_provider(self, settings: Environment) -> Provider:
         factory = self._providers.get(settings.provider) or find_factory(settings.provider)
-        return factory(
+        provider = factory(
             ProviderServices(
                 clock=self._clock,
                 resolver=self._world.resolver,
@@ -453,6 +472,7 @@ class Orchestrator:
                 environ=self._environ,
             )
         )
+        return self._circuits.guarded(provider, settings)
 
     def _hooks_here(self, resolver: Resolver) -> HooksHere:
         return HooksHere(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fraisier.clock import rfc3339
@@ -27,6 +26,8 @@ def deployment_row(state: DeploymentState) -> dict[str, Any]:
         "kind": state.kind,
         "version": state.version or None,
         "previous_version": state.previous_version or None,
+        "provider": state.provider or None,
+        "fallback": state.fallback or None,
         "outcome": state.outcome or state.state,
         "reason": state.reason or None,
         "trigger": actor.trigger or None,
@@ -127,6 +128,13 @@ async def status(
         for env, settings in found.environments.items()
         if fraise in ("", name) and environment in ("", env)
     }
+    beside = {
+        (name, env): {
+            target.name for place in settings.recovery.fallback for target in place.settings.targets
+        }
+        for name, found in config.fraises.items()
+        for env, settings in found.environments.items()
+    }
     rows = []
     for key in sorted({*configured, *placements}):
         known = placements.get(key, {})
@@ -141,7 +149,7 @@ async def status(
                     _target_row(
                         name,
                         known.get(name),
-                        name not in configured.get(key, []),
+                        name not in configured.get(key, []) and name not in beside.get(key, ()),
                         (live or {}).get((*key, name)),
                     )
                     for name in names
@@ -173,42 +181,3 @@ def _target_row(
     if live is not None:
         row["live"] = live
     return row
-
-
-async def stats(
-    journal: Journal, *, fraise: str = "", since_us: int = 0, limit: int = 10_000
-) -> dict[str, Any]:
-    """Return how deployments went: counts by outcome, success rate, durations in seconds, and the same by fraise."""
-    rows = await journal.deployments(fraise=fraise, since_us=since_us, limit=limit)
-    wanted = [row for row in rows if row.kind == "deploy"]
-    groups: dict[str, list[DeploymentState]] = {}
-    for row in wanted:
-        groups.setdefault(f"{row.fraise}/{row.environment}", []).append(row)
-    return {
-        **_figures(wanted),
-        "rollbacks": sum(1 for row in rows if row.kind == "rollback"),
-        "fraises": [{"name": name, **_figures(group)} for name, group in sorted(groups.items())],
-    }
-
-
-def _figures(rows: Sequence[DeploymentState]) -> dict[str, Any]:
-    outcomes = Counter(row.outcome or row.state for row in rows)
-    good = outcomes["succeeded"] + outcomes["unchanged"]
-    ended = [row.duration_s for row in rows if row.duration_s > 0]
-    ended.sort()
-    return {
-        "deployments": len(rows),
-        "outcomes": dict(sorted(outcomes.items())),
-        "success_rate": round(good / len(rows), 4) if rows else None,
-        "duration_s": {
-            "median": _percentile(ended, 50),
-            "p95": _percentile(ended, 95),
-            "max": ended[-1] if ended else None,
-        },
-    }
-
-
-def _percentile(ordered: Sequence[float], percent: int) -> float | None:
-    if not ordered:
-        return None
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]

@@ -28,6 +28,7 @@ from fraisier.recovery import (
     RetryableOperation,
     RetryStrategy,
     RollbackRecoveryStrategy,
+    retry_after_of,
 )
 from fraisier.testing import run_virtual
 
@@ -442,7 +443,8 @@ def test_guard_refuses_with_the_resource_and_counts_failures() -> None:
         _ = 1 / 0
     with pytest.raises(ProviderUnavailableError, match="db") as refused, breaker.guard("db"):
         pass
-    assert refused.value.context == {"resource": "db", "circuit": "open"}
+    assert refused.value.context == {"resource": "db", "circuit": "open", "retry_after": 30.0}
+    assert refused.value.hint == "it is tried again in 30 s"
 
 
 def test_a_rate_window_opens_at_a_share_of_failures() -> None:
@@ -508,6 +510,258 @@ def test_as_a_recovery_it_counts_the_failure_and_says_whether_it_is_closed() -> 
         return [await breaker.execute_recovery(context) for _ in range(3)]
 
     assert run_virtual(run) == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"failure_threshold": 0}, {"half_open_max_calls": 0}, {"max_resources": 0}]
+)
+def test_a_breaker_refuses_senseless_limits(wrong: dict[str, int]) -> None:
+    """Each limit is at least 1, and 1 is one."""
+    with pytest.raises(ValueError, match="failure_threshold, half_open_max_calls and max_resources must be"):
+        CircuitBreakerStrategy(**wrong)
+    assert CircuitBreakerStrategy(**dict.fromkeys(wrong, 1)).statistics()["resources"] == 0
+
+
+def test_the_documented_defaults_of_a_breaker() -> None:
+    """5 failures in a row, 300 s, one trial of 60 s at a time, 1024 circuits, forgotten after an hour."""
+    clock = Hands()
+    breaker = CircuitBreakerStrategy(now=clock)
+    for _ in range(4):
+        breaker.record_failure("db")
+    assert breaker.state("db") == "closed"
+    breaker.record_failure("db")
+    assert (breaker.state("db"), breaker.remaining("db")) == ("open", 300.0)
+    clock.now_s += 299.9
+    assert not breaker.should_allow_operation("db")
+    clock.now_s += 0.1
+    assert [breaker.should_allow_operation("db") for _ in range(2)] == [True, False]
+    clock.now_s += 59.9
+    assert not breaker.should_allow_operation("db")
+    clock.now_s += 0.1
+    assert breaker.should_allow_operation("db")
+    for number in range(1100):
+        breaker.record_failure(f"r{number}")
+    assert breaker.statistics()["resources"] == 1024
+    clock.now_s += 3600.0
+    breaker.record_failure("another")
+    assert breaker.statistics() == {"resources": 1, "closed": 1, "open": 0, "half_open": 0}
+
+
+def test_how_long_a_resource_is_left_alone_is_told() -> None:
+    """It counts down while the circuit is open, and is nothing in any other state."""
+    breaker, clock = opened()
+    clock.now_s += 10
+    assert (breaker.remaining("db"), breaker.remaining("other")) == (20.0, 0.0)
+    with pytest.raises(ProviderUnavailableError) as refused, breaker.guard("db"):
+        pass
+    assert refused.value.hint == "it is tried again in 20 s"
+    assert refused.value.message == "db failed too often and is not asked for now"
+    clock.now_s += 25
+    assert breaker.remaining("db") == 0.0
+    assert breaker.should_allow_operation("db")
+    assert breaker.remaining("db") == 0.0
+
+
+def test_statistics_count_the_circuits_by_state() -> None:
+    """An open one whose time is over counts as half-open."""
+    breaker, clock = opened()
+    breaker.record_failure("cache")
+    assert breaker.statistics() == {"resources": 2, "closed": 1, "open": 1, "half_open": 0}
+    clock.now_s += 30
+    assert breaker.statistics() == {"resources": 2, "closed": 1, "open": 0, "half_open": 1}
+
+
+def test_looking_at_the_state_changes_nothing() -> None:
+    """state() neither takes a trial nor tells of a change."""
+    heard: list[str] = []
+    breaker, clock = opened(on_state_change=lambda *change: heard.append(change[2]))
+    clock.now_s += 30
+    assert [breaker.state("db") for _ in range(3)] == ["half_open"] * 3
+    assert heard == ["open"]
+    assert breaker.should_allow_operation("db")
+
+
+def test_a_circuit_that_nobody_uses_is_forgotten_and_told_as_closed() -> None:
+    """After idle_timeout; one that is used, if only to be refused, is not."""
+    heard: list[tuple[str, str, str]] = []
+    clock = Hands()
+    breaker = CircuitBreakerStrategy(
+        1, 10.0, idle_timeout=100.0, now=clock, on_state_change=lambda *change: heard.append(change)
+    )
+    breaker.record_failure("unused")
+    breaker.record_failure("used")
+    clock.now_s += 99.9
+    breaker.record_failure("x")
+    assert breaker.state("unused") == "half_open"
+    breaker.should_allow_operation("used")
+    clock.now_s += 0.1
+    breaker.record_failure("y")
+    assert ("unused", "open", "closed") in heard
+    assert breaker.state("unused") == "closed"
+    assert breaker.state("used") == "half_open"
+    assert ("used", "half_open", "closed") not in heard
+
+
+def test_a_circuit_is_not_forgotten_before_its_own_time_is_over() -> None:
+    """An idle_timeout that is shorter than recovery_timeout would open what is to be left alone."""
+    clock = Hands()
+    breaker = CircuitBreakerStrategy(1, 1000.0, idle_timeout=10.0, now=clock)
+    breaker.record_failure("db")
+    clock.now_s += 999.0
+    breaker.record_failure("other")
+    assert not breaker.should_allow_operation("db")
+
+
+def test_of_open_circuits_that_are_one_too_many_the_longest_unused_goes() -> None:
+    """And it is told as closed, for it is."""
+    heard: list[tuple[str, str, str]] = []
+    clock = Hands()
+    breaker = CircuitBreakerStrategy(
+        1, max_resources=2, now=clock, on_state_change=lambda *change: heard.append(change)
+    )
+    for name in ("a", "b"):
+        breaker.record_failure(name)
+        clock.now_s += 1
+    breaker.should_allow_operation("a")
+    breaker.record_failure("c")
+    assert [breaker.state(name) for name in "abc"] == ["open", "closed", "open"]
+    assert heard[-2:] == [("b", "open", "closed"), ("c", "closed", "open")]
+
+
+def test_several_trials_may_run_and_each_result_gives_a_place_back() -> None:
+    """Two of three fail at the same moment: the first one opens the circuit, the other one is late."""
+    breaker, clock = opened(half_open_max_calls=3)
+    clock.now_s += 30
+    assert [breaker.should_allow_operation("db") for _ in range(4)] == [True, True, True, False]
+    breaker.record_cancelled("db")
+    assert [breaker.should_allow_operation("db") for _ in range(2)] == [True, False]
+    breaker.record_failure("db")
+    clock.now_s += 29
+    breaker.record_failure("db")
+    assert breaker.remaining("db") == 1.0
+
+
+def test_a_report_about_an_open_circuit_changes_nothing() -> None:
+    """It belongs to a call from before."""
+    breaker, _ = opened()
+    breaker.record_success("db")
+    breaker.record_cancelled("db")
+    assert (breaker.state("db"), breaker.remaining("db")) == ("open", 30.0)
+
+
+def test_reports_about_unknown_resources_cost_nothing() -> None:
+    """A success or a cancellation needs no circuit."""
+    breaker = CircuitBreakerStrategy(now=Hands())
+    breaker.record_success("db")
+    breaker.record_cancelled("db")
+    assert (breaker.statistics()["resources"], breaker.generation("db")) == (0, 0)
+
+
+def test_each_change_of_state_is_another_generation() -> None:
+    """So that a late result can be told from one of now."""
+    breaker, clock = opened()
+    found = [breaker.generation("db")]
+    clock.now_s += 30
+    breaker.should_allow_operation("db")
+    found.append(breaker.generation("db"))
+    breaker.record_failure("db")
+    found.append(breaker.generation("db"))
+    assert found == [1, 2, 3]
+
+
+def test_with_a_rate_a_success_is_remembered_and_the_count_in_a_row_is_not() -> None:
+    """The circuit of a resource that works is kept, for its successes count."""
+    clock = Hands()
+    breaker = CircuitBreakerStrategy(1, failure_rate=0.5, window=60.0, minimum_calls=4, now=clock)
+    for _ in range(3):
+        breaker.record_success("db")
+    assert breaker.statistics()["resources"] == 1
+    breaker.record_failure("db")
+    assert breaker.state("db") == "closed"
+    for _ in range(2):
+        breaker.record_failure("db")
+    assert breaker.state("db") == "open"
+
+
+def test_the_documented_defaults_of_a_rate() -> None:
+    """The calls of the last 60 s, and at least 10 of them."""
+    clock = Hands()
+    breaker = CircuitBreakerStrategy(failure_rate=1.0, now=clock)
+    for _ in range(9):
+        breaker.record_failure("db")
+    assert breaker.state("db") == "closed"
+    clock.now_s += 59.9
+    breaker.record_failure("db")
+    assert breaker.state("db") == "open"
+    breaker.record_failure("other")
+    clock.now_s += 60
+    for _ in range(9):
+        breaker.record_failure("other")
+    assert breaker.state("other") == "closed"
+
+
+def test_after_a_trial_with_a_rate_the_count_begins_anew() -> None:
+    """What was before does not open it again at the first failure."""
+    clock = Hands()
+    breaker = CircuitBreakerStrategy(recovery_timeout=5.0, failure_rate=0.5, minimum_calls=2, now=clock)
+    for _ in range(2):
+        breaker.record_failure("db")
+    clock.now_s += 5
+    assert breaker.should_allow_operation("db")
+    breaker.record_success("db")
+    breaker.record_failure("db")
+    assert breaker.state("db") == "closed"
+
+
+def test_at_most_a_thousand_calls_are_remembered_by_a_rate() -> None:
+    """The oldest go, so a thousand successes hide what was before them."""
+    breaker = CircuitBreakerStrategy(failure_rate=0.001, window=1e9, minimum_calls=1000, now=Hands())
+    breaker.record_failure("db")
+    for _ in range(999):
+        breaker.record_success("db")
+    assert breaker.state("db") == "closed"
+    breaker.record_success("db")
+    breaker.record_failure("db")
+    assert breaker.state("db") == "open"
+
+
+def test_a_guarded_call_that_works_closes_and_one_that_fails_opens() -> None:
+    """The result is that of the call."""
+    breaker, clock = opened()
+    clock.now_s += 30
+    with breaker.guard("db"):
+        assert breaker.state("db") == "half_open"
+    assert breaker.state("db") == "closed"
+    for _ in range(3):
+        with pytest.raises(OSError, match="no"), breaker.guard("db"):
+            raise OSError("no")
+    assert breaker.state("db") == "open"
+
+
+def test_a_breaker_recovers_only_from_what_may_pass() -> None:
+    """As a strategy it is asked like the others."""
+    breaker = CircuitBreakerStrategy()
+    assert breaker.name == "circuit_breaker"
+    assert (breaker.can_recover(LOST), breaker.can_recover(ConfigurationError("x"))) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("context", "resource"),
+    [
+        ({"resource": "db", "provider": "local"}, "db"),
+        ({"provider": "local"}, "local"),
+        ({"resource": ""}, "unknown"),
+    ],
+)
+def test_the_resource_of_a_recovery_is_named_in_its_context(context: dict[str, str], resource: str) -> None:
+    """By resource, else by provider."""
+
+    async def run() -> str:
+        breaker = CircuitBreakerStrategy(1)
+        await breaker.execute_recovery({"error": LOST, "attempt": 1, **context})
+        return breaker.state(resource)
+
+    assert run_virtual(run) == "open"
 
 
 # retryable operation -------------------------------------------------------------------------------------
@@ -588,3 +842,182 @@ def test_a_strategy_that_always_helps_is_still_bounded() -> None:
     with pytest.raises(ValueError, match="always"):
         run_virtual(RetryableOperation(flaky, retry_strategy=Eager(), max_attempts=5).execute)
     assert flaky.calls == 5
+
+
+def test_an_operation_is_given_its_arguments_and_tells_how_often_it_tried() -> None:
+    """Positional and named ones, on every try; the count is that of the last run."""
+    calls: list[tuple[Any, Any]] = []
+
+    async def work(first: int, *, second: str) -> str:
+        calls.append((first, second))
+        if len(calls) == 1:
+            raise LOST
+        return "done"
+
+    async def run() -> tuple[str, int, str, int]:
+        operation: RetryableOperation[str] = RetryableOperation(work, (1,), {"second": "b"}, steady())
+        return await operation.execute(), operation.attempts, await operation.execute(), operation.attempts
+
+    assert run_virtual(run) == ("done", 2, "done", 1)
+    assert calls == [(1, "b")] * 3
+
+
+def test_by_default_an_operation_is_tried_three_times() -> None:
+    """With the strategy's own waits in between."""
+
+    async def run() -> int:
+        operation: RetryableOperation[None] = RetryableOperation(Flaky(9))
+        with pytest.raises(ProviderConnectionError):
+            await operation.execute()
+        return operation.attempts
+
+    assert run_virtual(run) == 3
+
+
+def test_on_retry_may_be_a_plain_function() -> None:
+    """It is called with the attempt that failed and its error."""
+    heard: list[tuple[int, str]] = []
+
+    async def run() -> None:
+        operation: RetryableOperation[Any] = RetryableOperation(
+            Flaky(1),
+            retry_strategy=steady(),
+            on_retry=lambda attempt, error: heard.append((attempt, str(error))),
+        )
+        await operation.execute()
+
+    run_virtual(run)
+    assert heard == [(1, "the link is down")]
+
+
+def test_cancelling_an_operation_is_not_an_error_to_recover_from() -> None:
+    """The cancellation goes on at once, and nothing is tried again."""
+    tries: list[float] = []
+
+    async def hangs() -> None:
+        tries.append(anyio.current_time())
+        await anyio.sleep_forever()
+
+    async def run() -> bool:
+        with anyio.move_on_after(2) as scope:
+            await RetryableOperation(hangs, retry_strategy=steady()).execute()
+        return scope.cancelled_caught
+
+    assert run_virtual(run) is True
+    assert len(tries) == 1
+
+
+def test_the_names_of_the_strategies_are_words_for_decisions() -> None:
+    """They stand in `recovery.decided`."""
+    assert (RetryStrategy.name, FallbackStrategy.name, RollbackRecoveryStrategy.name) == (
+        "retry",
+        "fallback",
+        "rollback",
+    )
+
+
+def test_the_documented_defaults_of_retry() -> None:
+    """3 tries, 1 s, doubled, at most 60 s, with full jitter."""
+    strategy = RetryStrategy()
+    assert [strategy.ceiling_for(attempt) for attempt in (1, 2, 3, 7, 8)] == [1.0, 2.0, 4.0, 60.0, 60.0]
+    assert (strategy.max_attempts, strategy.jitter) == (3, True)
+    assert strategy.ceiling_for(0) == strategy.ceiling_for(-5) == 1.0
+
+
+@pytest.mark.parametrize("asked", ["soon", None, [3]])
+def test_a_retry_after_that_is_no_number_is_no_wish(asked: object) -> None:
+    """The strategy waits as it would without."""
+
+    async def run() -> tuple[bool, float]:
+        busy = ProviderUnavailableError("busy", context={"retry_after": asked})
+        return await timed(steady(base_delay=1.0), error=busy)
+
+    assert run_virtual(run) == (True, 1.0)
+
+
+def test_retry_after_may_be_an_attribute_of_any_error() -> None:
+    """As other libraries have it; the context's own wish goes first."""
+
+    class Busy(ConnectionError):
+        retry_after = 7
+
+    assert retry_after_of(Busy()) == 7.0
+    assert retry_after_of(OSError()) == retry_after_of(None) == 0.0
+
+    async def run() -> tuple[bool, float]:
+        return await timed(steady(base_delay=1.0), error=Busy(), retry_after=9)
+
+    assert run_virtual(run) == (True, 9.0)
+
+
+def test_retry_ends_exactly_at_the_deadline() -> None:
+    """A wait that would end at the very deadline is not begun; one that ends before it is."""
+
+    async def within(delay_s: float) -> tuple[bool, float]:
+        with anyio.move_on_after(5):
+            return await timed(steady(base_delay=delay_s))
+        raise AssertionError("it waited too long")
+
+    assert run_virtual(within, 5.0) == (False, 0.0)
+    assert run_virtual(within, 4.9) == (True, 4.9)
+
+
+def test_retry_may_be_told_to_look_at_no_deadline() -> None:
+    """Where another one waits in its place."""
+    waits: list[float] = []
+
+    async def note(delay_s: float) -> None:
+        waits.append(delay_s)
+
+    async def run() -> tuple[bool, float]:
+        with anyio.fail_after(5):
+            return await timed(steady(base_delay=10.0, sleep=note, within_deadline=False))
+
+    assert (run_virtual(run), waits) == ((True, 0.0), [10.0])
+
+
+@pytest.mark.parametrize("answer", [None, True, False])
+def test_a_switch_or_rollback_failed_only_when_it_says_so(answer: bool | None) -> None:
+    """None, as functions without a result return it, is no False."""
+
+    async def act(*_: Any) -> bool | None:
+        return answer
+
+    async def run() -> list[bool]:
+        context = {"error": ProviderError("x"), "attempt": 1, "switch_provider": act, "rollback": act}
+        return [
+            await FallbackStrategy("other").execute_recovery(context),
+            await RollbackRecoveryStrategy().execute_recovery(context),
+        ]
+
+    assert run_virtual(run) == [answer is not False] * 2
+
+
+def test_what_fails_during_a_recovery_is_noted_in_words() -> None:
+    """Both strategies say what they tried."""
+    error = ProviderError("gone")
+
+    async def fails(*_: Any) -> None:
+        raise RollbackError("no way")
+
+    async def run() -> list[bool]:
+        context = {"error": error, "attempt": 1, "switch_provider": fails, "rollback": fails}
+        return [
+            await FallbackStrategy("other").execute_recovery(context),
+            await RollbackRecoveryStrategy().execute_recovery(context),
+        ]
+
+    assert run_virtual(run) == [False, False]
+    assert error.__notes__ == ["the fallback failed too: no way", "the rollback failed too: no way"]
+
+
+def test_a_recovery_without_an_error_in_its_context_notes_nothing() -> None:
+    """There is nothing to note it on."""
+
+    async def fails(*_: Any) -> None:
+        raise RollbackError("no way")
+
+    async def run() -> bool:
+        return await FallbackStrategy("other").execute_recovery({"attempt": 1, "switch_provider": fails})
+
+    assert run_virtual(run) is False

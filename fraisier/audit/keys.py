@@ -8,19 +8,35 @@ import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from fraisier.errors import ConfigurationError
+from fraisier.redaction import Secret
 
 KEY_FILE = "audit.key"
 _KEY_BYTES = 32
 
 
-class AuditKey(NamedTuple):
+class AuditKey:
     """A signing key. `id` names it in checkpoints without telling anything about it."""
 
-    secret: bytes
-    id: str
+    __slots__ = ("_secret", "id")
+
+    def __init__(self, secret: bytes, id: str) -> None:
+        self._secret = Secret(secret)
+        self.id = id
+
+    @property
+    def secret(self) -> bytes:
+        """The bytes to sign with."""
+        return self._secret.reveal()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same key."""
+        return isinstance(other, AuditKey) and (self.id, self._secret) == (other.id, other._secret)
+
+    def __hash__(self) -> int:
+        """Return the hash of the name."""
+        return hash(self.id)
 
     def __repr__(self) -> str:
         """Show the name only."""

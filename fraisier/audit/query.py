@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import deque
 from collections.abc import AsyncIterator
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from fraisier.events import TYPE_OF, Record, to_public
+from fraisier.events import EVENT_TYPES, TYPE_OF, Actor, Record, to_public
 from fraisier.journal.base import Journal
 
-_PAGE = 512
+_PAGE = 1024
 _ACTORS_REMEMBERED = 1024
 _COLUMNS = (
     "seq",
@@ -27,6 +26,7 @@ _COLUMNS = (
     "step",
     "attempt",
     "id",
+    "actor",
     "data",
 )
 
@@ -37,7 +37,7 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which events are wanted; what is empty or 0 matches all.
 
     Times are microseconds since the epoch, `since_us` included and `until_us` excluded. `type` is an event
-    type with `*`. `actor` is the user who asked for the deployment, or for the event itself.
+    type with `*`. `actor` is who asked for the deployment, or for the event itself: `user` or `user@host`.
     """
 
     since_us: int = 0
@@ -50,39 +50,81 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
     actor: str = ""
 
 
-async def list_events(
+class Found(NamedTuple):
+    """A matching event, with whoever asked for it or for its deployment (None where nobody did)."""
+
+    record: Record
+    actor: Actor | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the public form of the event, and `actor` (null without one)."""
+        actor = None if self.actor is None else msgspec.structs.asdict(self.actor)
+        return {**to_public(self.record), "actor": actor}
+
+
+async def find_events(
     journal: Journal, where: EventFilter | None = None, *, after: int = 0
-) -> AsyncIterator[Record]:
+) -> AsyncIterator[Found]:
     """Yield the matching events with a seq above `after`, oldest first."""
     wanted = where or EventFilter()
     actors = _Actors(journal)
-    while page := await journal.read(after, deployment_id=wanted.deployment_id, limit=_PAGE):
+    while page := await _page(journal, wanted, after, None):
         for record in page:
-            if _matches(record, wanted) and (not wanted.actor or await actors.of(record) == wanted.actor):
-                yield record
+            if (found := await _found(record, wanted, actors)) is not None:
+                yield found
         after = page[-1].seq
+
+
+async def list_events(
+    journal: Journal, where: EventFilter | None = None, *, after: int = 0
+) -> AsyncIterator[Record]:
+    """Yield the matching records with a seq above `after`, oldest first."""
+    async for found in find_events(journal, where, after=after):
+        yield found.record
 
 
 async def newest_events(
     journal: Journal, where: EventFilter | None = None, *, limit: int = 100
-) -> list[Record]:
-    """Return the last `limit` matching events, oldest first."""
-    kept: deque[Record] = deque(maxlen=limit)
-    async for record in list_events(journal, where):
-        kept.append(record)
-    return list(kept)
+) -> list[Found]:
+    """Return the last `limit` matching events, oldest first. Only as much of the log is read as they take."""
+    wanted = where or EventFilter()
+    actors = _Actors(journal)
+    kept: list[Found] = []
+    upto = journal.head
+    while upto > 0 and len(kept) < limit:
+        after = max(0, upto - _PAGE)
+        for record in reversed(await _page(journal, wanted, after, upto)):
+            found = await _found(record, wanted, actors)
+            if found is not None and len(kept) < limit:
+                kept.append(found)
+        upto = after
+    return kept[::-1]
 
 
 async def export(
     journal: Journal, where: EventFilter | None = None, *, format: ExportFormat = "jsonl"
 ) -> AsyncIterator[str]:
-    """Yield the matching events as lines without their ends: JSON Lines of the public form, or CSV with a
+    """Yield the matching events as lines without their ends: JSON Lines of the public form with `actor`, or CSV with a
     header."""
     if format == "csv":
         yield ",".join(_COLUMNS)
     render = _csv_line if format == "csv" else _json_line
-    async for record in list_events(journal, where):
-        yield render(to_public(record))
+    async for found in find_events(journal, where):
+        yield render(found.to_dict())
+
+
+async def _page(journal: Journal, wanted: EventFilter, after: int, upto: int | None) -> list[Record]:
+    exact = (wanted.type,) if wanted.type in EVENT_TYPES else ()
+    return await journal.read(after, upto, deployment_id=wanted.deployment_id, types=exact, limit=_PAGE)
+
+
+async def _found(record: Record, wanted: EventFilter, actors: _Actors) -> Found | None:
+    if not _matches(record, wanted):
+        return None
+    actor = await actors.of(record)
+    if wanted.actor and (actor is None or wanted.actor not in (actor.user, f"{actor.user}@{actor.host}")):
+        return None
+    return Found(record, actor)
 
 
 def _matches(record: Record, wanted: EventFilter) -> bool:
@@ -103,22 +145,22 @@ class _Actors:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._users: dict[str, str] = {}
+        self._known: dict[str, Actor | None] = {}
 
-    async def of(self, record: Record) -> str:
-        """Return the user behind an event, or an empty string."""
+    async def of(self, record: Record) -> Actor | None:
+        """Return who is behind an event."""
         own = getattr(record.event, "actor", None)
+        if isinstance(own, Actor) and own.user:
+            return own
         deployment_id = record.event.deployment_id
-        if own is not None and own.user:
-            return str(own.user)
         if not deployment_id:
-            return ""
-        if deployment_id not in self._users:
-            if len(self._users) >= _ACTORS_REMEMBERED:
-                self._users.clear()
-            found = await self._journal.deployment(deployment_id)
-            self._users[deployment_id] = found.actor.user if found else ""
-        return self._users[deployment_id]
+            return None
+        if deployment_id not in self._known:
+            if len(self._known) >= _ACTORS_REMEMBERED:
+                self._known.clear()
+            state = await self._journal.deployment(deployment_id)
+            self._known[deployment_id] = state.actor if state is not None and state.actor.user else None
+        return self._known[deployment_id]
 
 
 def _json_line(public: dict[str, Any]) -> str:
@@ -126,7 +168,9 @@ def _json_line(public: dict[str, Any]) -> str:
 
 
 def _csv_line(public: dict[str, Any]) -> str:
-    row = ["" if public.get(column) is None else public[column] for column in _COLUMNS[:-1]]
+    row = ["" if public.get(column) is None else public[column] for column in _COLUMNS[:-2]]
+    actor = public["actor"]
+    who = "" if actor is None else f"{actor['user']}@{actor['host']} ({actor['trigger']})"
     line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([*row, _json_line(public["data"])])
+    csv.writer(line, lineterminator="").writerow([*row, who, _json_line(public["data"])])
     return line.getvalue()

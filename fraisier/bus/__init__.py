@@ -3,6 +3,14 @@
 from fraisier.bus.core import Bus
 from fraisier.bus.requests import Responder
 from fraisier.bus.statistics import BusStatistics, SubscriberStatistics
-from fraisier.bus.subscription import Handler, Subscription
+from fraisier.bus.subscription import Handler, Postponed, Subscription
 
-__all__ = ["Bus", "BusStatistics", "Handler", "Responder", "SubscriberStatistics", "Subscription"]
+__all__ = [
+    "Bus",
+    "BusStatistics",
+    "Handler",
+    "Postponed",
+    "Responder",
+    "SubscriberStatistics",
+    "Subscription",
+]

@@ -24,6 +24,15 @@ _BACKOFF_S = 0.01
 _JOURNAL_PAUSE_S = 0.5
 
 
+class Postponed(Exception):
+    """Raised by a handler that cannot take a record now, because what it hands it to is out of reach. It is no failure: the
+    same record comes again after `delay_s`, the ones behind it wait, and nobody else waits for this subscriber."""
+
+    def __init__(self, delay_s: float) -> None:
+        super().__init__(f"postponed for {delay_s:g} s")
+        self.delay_s = delay_s
+
+
 class Goal(NamedTuple):
     """A mark in the work of a subscriber."""
 
@@ -51,6 +60,7 @@ class Subscription(Inbox):
         "dead_letters",
         "errors",
         "hung",
+        "postponed",
         "retried",
     )
 
@@ -80,11 +90,15 @@ class Subscription(Inbox):
         self.retried = 0
         self.dead_letters = 0
         self.hung = 0
+        self.postponed = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything that arrived was handled; a subscriber that has ended has nothing more to do."""
-        return self.ended or (self.waiter is not None and not self.buffer and not self.parked)
+        """Whether everything that arrived was handled; a subscriber that has ended has nothing more to do, and one that has
+        postponed its work may take for ever."""
+        if self.ended or self.postponed:
+            return True
+        return self.waiter is not None and not self.buffer and not self.parked
 
     def goal(self) -> Goal:
         """Return a mark of all that has arrived by now, for `has_reached`."""
@@ -142,8 +156,12 @@ class Subscription(Inbox):
             try:
                 await handler(record)
                 self.handled += 1
+            except Postponed as later:
+                await self._wait_with(record, later.delay_s)
+                return
             except Exception as error:  # noqa: BLE001 - the border: what a subscriber raises stays here
-                await self._try_again(record, error)
+                if not await self._try_again(record, error):
+                    return
             except Cancelled:
                 if not self._was_interrupted():
                     raise
@@ -168,7 +186,19 @@ class Subscription(Inbox):
 
     # Failing and hanging ------------------------------------------------------------------------------------
 
-    async def _try_again(self, record: Record, error: Exception) -> None:
+    async def _wait_with(self, record: Record, delay_s: float) -> None:
+        """Put a record back to the front and wait; the position stays before it."""
+        self._in_handler = False
+        self.buffer.appendleft(record)
+        self.postponed = True
+        self.shared.note_progress()
+        try:
+            await anyio.sleep(delay_s)
+        finally:
+            self.postponed = False
+
+    async def _try_again(self, record: Record, error: Exception) -> bool:
+        """Call the handler again after it raised; return whether the record is done with, one way or the other."""
         self.errors += 1
         for attempt in range(self._retries):
             self._in_handler = False
@@ -178,7 +208,10 @@ class Subscription(Inbox):
             try:
                 await self._handler(record)
                 self.handled += 1
-                return
+                return True
+            except Postponed as later:
+                await self._wait_with(record, later.delay_s)
+                return False
             except Exception as again:  # noqa: BLE001 - still the border
                 self.errors += 1
                 error = again
@@ -186,8 +219,9 @@ class Subscription(Inbox):
                 if not self._was_interrupted():
                     raise
                 await self._give_up_hung(record)
-                return
+                return True
         await self._dead_letter(record, self._describe(error))
+        return True
 
     def _was_interrupted(self) -> bool:
         """Whether it was the watchdog that cancelled this very call, and not somebody who wants us to end."""

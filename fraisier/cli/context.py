@@ -51,6 +51,8 @@ class Call:
         self.stdout = stdout or sys.stdout
         self.stderr = stderr or sys.stderr
         self.environ = os.environ
+        self.is_logged = bool(options.verbose or options.log_format)
+        """Whether log lines go to stderr, and take the place of the screen and of the plain lines."""
 
     # streams
 

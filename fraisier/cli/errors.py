@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fraisier.cli import exits
-from fraisier.errors import FraisierError
+from fraisier.errors import FraisierError, UnexpectedError
 
 Document = Mapping[str, Any]
 
@@ -33,8 +33,8 @@ def describe(error: BaseException) -> tuple[Document, int]:
     if isinstance(found, FraisierError):
         return document(found.code, found.message, found.hint, found.context), exits.of_code(found.code)
     message = f"{type(found).__name__}: {found}" if str(found) else type(found).__name__
-    hint = "this is not one of Fraisier's own errors; run the command again with -vv for the traceback"
-    return document("UNEXPECTED", message, hint, {}), exits.FAILED
+    unforeseen = UnexpectedError(message, cause=found)
+    return document(unforeseen.code, unforeseen.message, unforeseen.hint, {}), exits.of_code(unforeseen.code)
 
 
 def document(code: str, message: str, hint: str, context: Mapping[str, Any]) -> Document:

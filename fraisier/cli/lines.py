@@ -138,7 +138,8 @@ def _requested(e: ev.DeploymentRequested) -> str:
 
 def _planned(e: ev.DeploymentPlanned) -> str:
     how = f", {_words(e.strategy)}" if e.strategy else ""
-    return f"planned {_move(e.version, e.previous_version)}{how}"
+    through = f", through the fallback {_clean(e.fallback)}" if e.fallback else ""
+    return f"planned {_move(e.version, e.previous_version)}{how}{through}"
 
 
 def _started(e: ev.DeploymentStarted) -> str:
@@ -209,7 +210,7 @@ def _step_failed(e: ev.StepFailed) -> str:
 
 
 def _health_passed(e: ev.HealthPassed) -> str:
-    return f"healthy{_after(e.duration_s)}{_probes(e)}"
+    return f"healthy{_after(e.duration_s)}{_probes(e)}{_tail(*(f'warning: {told}' for told in e.warnings))}"
 
 
 def _health_failed(e: ev.HealthFailed) -> str:
@@ -225,6 +226,7 @@ def _decided(e: ev.RecoveryDecided) -> str:
     step = f"{e.step} " if e.step else ""
     what = {
         "retry": f"{step}will be tried again in {seconds(e.delay_s)}",
+        "fallback": f"decided to go through the fallback {_clean(e.fallback)}",
         "rollback": "decided to roll back",
         "hold": "decided to hold here",
         "stop": "decided to stop here",
@@ -329,8 +331,13 @@ _SAY: dict[type[ev.Event], Callable[[Any], str | None]] = {
     ev.HealthPassed: _health_passed,
     ev.HealthFailed: _health_failed,
     ev.RecoveryDecided: _decided,
-    ev.RecoverySucceeded: lambda e: f"{e.step} recovered{_try(e.attempt)}",
+    ev.RecoverySucceeded: lambda e: (
+        "the fallback serves" if e.strategy == "fallback" else f"{e.step} recovered{_try(e.attempt)}"
+    ),
     ev.RecoveryFailed: lambda e: f"{e.step or 'recovery'} could not be recovered{_tail(e.message)}",
+    ev.CircuitOpened: lambda e: f"{_clean(e.resource)} is LEFT ALONE until {rfc3339(e.until_at)}",
+    ev.CircuitHalfOpened: lambda e: f"{_clean(e.resource)} is tried again",
+    ev.CircuitClosed: lambda e: f"{_clean(e.resource)} is reached again",
     ev.RollbackStarted: _rollback_started,
     ev.RollbackSucceeded: lambda e: f"rollback done{_in(e.duration_s)}",
     ev.RollbackFailed: _rollback_failed,

@@ -16,6 +16,7 @@ from fraisier.cli.context import Call, Globals, OutputError, forget_lost
 from fraisier.cli.errors import as_json, as_text, describe, document, weightiest
 from fraisier.cli.params import plain_globals
 from fraisier.cli.tree import make_tree
+from fraisier.errors import UnexpectedError, UsageError
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         hint = "free space where the output goes; `fraisier history` shows what a deployment came to"
         message = f"the output cannot be written: {error.strerror}"
-        Call(Globals()).say(as_text(document("UNEXPECTED", message, hint, {})))
+        Call(Globals()).say(as_text(document(UnexpectedError.default_code, message, hint, {})))
         code = exits.FAILED
     _forget_lost_output()
     return code
@@ -100,7 +101,7 @@ def step_through(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def _refuse(call: Call, error: click.UsageError) -> int:
     where = error.ctx.command_path if error.ctx is not None else "fraisier"
-    found = document("USAGE_ERROR", error.format_message(), f"{where} --help", {})
+    found = document(UsageError.default_code, error.format_message(), f"{where} --help", {})
     _tell(call, found)
     return exits.USAGE
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncclick as click
@@ -26,6 +28,42 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]
             return parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in time: `us` microseconds since the epoch, or as many before the moment at which it is asked for."""
+
+    us: int
+    is_ago: bool = False
+
+    def at_us(self, now_us: int) -> int:
+        """Return microseconds since the epoch."""
+        return now_us - self.us if self.is_ago else self.us
+
+
+class MomentType(click.ParamType):  # type: ignore[type-arg]
+    """`2026-01-31`, `2026-01-31T08:00:00Z`, or how long ago: `7d`, `1h30m`. What names no zone is UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Moment:
+        """Return the moment."""
+        if isinstance(value, Moment):
+            return value
+        text = str(value).strip()
+        try:
+            if "-" in text:
+                found = datetime.fromisoformat(text)
+                zoned = found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+                return Moment(int(zoned.timestamp() * 1_000_000))
+            return Moment(int(parse_duration(text) * 1_000_000), is_ago=True)
+        except (ValueError, OverflowError):
+            self.fail(
+                f"expected a time such as 2026-01-31, 2026-01-31T08:00:00Z, or how long ago (7d, 1h30m), found {text!r}",
+                param,
+                ctx,
+            )
 
 
 class ListType(click.ParamType):  # type: ignore[type-arg]

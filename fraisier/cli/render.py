@@ -16,10 +16,20 @@ _COLOURS = {
     "bold": "\x1b[1m",
 }
 
-_GOOD = frozenset({"succeeded", "unchanged", "updated", "passed", "healthy", "yes", "running", "ok"})
-_BAD = frozenset({"failed", "needs_attention", "in_doubt", "unhealthy", "no", "lost"})
+_GOOD = frozenset({"succeeded", "unchanged", "updated", "passed", "healthy", "yes", "running", "ok", "pass"})
+_BAD = frozenset({"failed", "needs_attention", "in_doubt", "unhealthy", "no", "lost", "fail"})
 _WARNING = frozenset(
-    {"rolled_back", "interrupted", "paused", "locked", "unreachable", "skipped", "orphaned", "rolling_back"}
+    {
+        "rolled_back",
+        "interrupted",
+        "paused",
+        "locked",
+        "unreachable",
+        "skipped",
+        "orphaned",
+        "rolling_back",
+        "error",
+    }
 )
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -127,9 +137,12 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def sparkline(values: Sequence[float]) -> str:
-    """Return one bar for each value, the highest for the largest."""
-    top = max(values, default=0.0)
+def sparkline(values: Sequence[float | None]) -> str:
+    """Return one bar for each value, the highest for the largest, and a gap where there is none."""
+    top = max((value for value in values if value is not None), default=0.0)
     if top <= 0:
         return ""
-    return "".join(_BARS[min(len(_BARS) - 1, int(value / top * (len(_BARS) - 1) + 0.5))] for value in values)
+    return "".join(
+        " " if value is None else _BARS[min(len(_BARS) - 1, int(value / top * (len(_BARS) - 1) + 0.5))]
+        for value in values
+    )

@@ -49,7 +49,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Maintain": {
         "audit": (f"{_HERE}.audit", "list, verify and export the audit trail"),
-        "db": (f"{_HERE}.db", "upgrade, check, back up and restore the store"),
+        "db": (f"{_HERE}.db", "upgrade, check, back up, restore and prune the store"),
         "providers": (f"{_HERE}.setup", "the kinds of targets that Fraisier can deploy to"),
         "provider-info": (f"{_HERE}.setup", "the steps and keys of one provider"),
     },

@@ -40,6 +40,8 @@ def check_paths(report: Report, placed: Sequence[Placed]) -> None:
             noted.add((owner.path, place.path))
             if owner is place:
                 whose = f"the targets {name!r} and {target.name!r}"
+            elif (owner.fraise, owner.environment) == (place.fraise, place.environment):
+                whose = f"{place.fraise} {place.environment} and its fallback"
             else:
                 whose = f"{owner.fraise} {owner.environment} and {place.fraise} {place.environment}"
             message = f"{whose} would share the directory {directory}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from fraisier.config.schema import Environment
+from fraisier.config.schema import Environment, HealthCheck
 from fraisier.config.template import escape
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -18,7 +19,9 @@ def anchored(value: Environment, base_dir: Path, environ: Mapping[str, str]) -> 
     """Return an environment whose relative paths begin with the directory of the configuration file, `~/`
     with the home.
     """
-    changed = {"app_path": _anchored(value.app_path, base_dir, environ)}
+    changed: dict[str, Any] = {"app_path": _anchored(value.app_path, base_dir, environ)}
+    if value.health_check is not None:
+        changed["health_check"] = _anchored_check(value.health_check, base_dir, environ)
     source = value.source
     if source is None:
         return msgspec.structs.replace(value, **changed)
@@ -32,6 +35,14 @@ def anchored(value: Environment, base_dir: Path, environ: Mapping[str, str]) -> 
         archive=archive if _SCHEME.match(archive) else _anchored(archive, base_dir, environ),
     )
     return msgspec.structs.replace(value, source=source, **changed)
+
+
+def _anchored_check(check: HealthCheck, base_dir: Path, environ: Mapping[str, str]) -> HealthCheck:
+    return msgspec.structs.replace(
+        check,
+        ca_file=_anchored(check.ca_file, base_dir, environ),
+        checks=tuple(_anchored_check(inner, base_dir, environ) for inner in check.checks),
+    )
 
 
 def _anchored(text: str, base_dir: Path, environ: Mapping[str, str]) -> str:

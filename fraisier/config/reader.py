@@ -156,7 +156,16 @@ class Reader:
             return schema.Target(name=scalars.name(self.plain(node, path)))
         if cls is schema.Hook and isinstance(node, t.Scalar):
             return schema.Hook(command=self._text("command", node, f"{path}.command", empty=False))
+        if cls is schema.Forward and isinstance(node, t.Scalar):
+            return self._machine_log(self.plain(node, path))
         return self.struct(cls, node, path, node)
+
+    def _machine_log(self, word: str) -> schema.Forward:
+        """Return where a bare word forwards to."""
+        scalars.choice(word, ("syslog", "journald"))
+        if word == "syslog":
+            return schema.Forward(syslog=schema.SYSLOG_SOCKET)
+        return schema.Forward(journald=schema.JOURNALD_SOCKET)
 
     def _scalar(
         self, hint: Any, kind: schema.Kind | None, node: t.Node, path: str, owner: tuple[str, str]

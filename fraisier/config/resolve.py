@@ -142,7 +142,7 @@ def names_for(
 
     `version` and `release_path` are left out while they are not known.
     """
-    names = {"fraise": fraise, "environment": environment, "target.name": target.name}
+    names = {"fraise": fraise, "environment": environment, "target.name": target.own_name}
     names |= {f"target.vars.{key}": var_text(value) for key, value in target.vars.items()}
     names |= {f"target.labels.{key}": value for key, value in target.labels.items()}
     names["target.address"] = _render(target.address, names, _no_reference)

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import fnmatch
+import importlib
 import re
 from collections.abc import Mapping as Table
 from typing import Any
 
 from fraisier.config import hooks, schema
-from fraisier.config.problems import Report, listed
+from fraisier.config.problems import Report, did_you_mean, listed
 from fraisier.config.reader import Rule, joined
 from fraisier.config.tree import Mapping, Node
 
 SOURCE_FORMS = (("git",), ("archive", "sha256"), ("path",))
 SERVICE_FORMS = (("systemd",), ("process",), ("start", "stop", "status"))
+FORWARD_FORMS = (("file",), ("syslog",), ("journald",))
 TYPE_KEYS: Table[str, tuple[str, ...]] = {
-    "http": ("url", "method", "headers", "expect_status", "expect_body", "expect_json", "verify_tls"),
+    "http": (
+        "url",
+        "method",
+        "headers",
+        "expect_status",
+        "expect_body",
+        "expect_json",
+        "follow_redirects",
+        "verify_tls",
+        "ca_file",
+        "tls_warn_before",
+        "connect_timeout",
+    ),
     "tcp": ("host", "port"),
     "exec": ("command",),
     "composite": ("require", "checks"),
 }
 _NEEDED = {"http": "url", "tcp": "port", "exec": "command", "composite": "checks"}
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_SYSLOG = re.compile(r"/.+|udp://(?:[\w.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 _PORT_MAX = 65_535
 
 
@@ -117,6 +133,44 @@ def store(report: Report, value: schema.StoreSettings, node: Mapping, path: str,
         )
 
 
+def forward(report: Report, value: schema.Forward, node: Mapping, path: str, at: Node) -> None:
+    """Exactly one place, at an address that can be one, and types that exist."""
+    place = _one_form(report, FORWARD_FORMS, node, path, at)
+    address = getattr(value, place) if place else ""
+    if place == "syslog" and not _SYSLOG.fullmatch(address):
+        message = "expected the path of a socket, or udp://HOST or udp://HOST:PORT"
+        report.add(node.entries[place].value, joined(path, place), "bad_value", message)
+    if place == "journald" and not address.startswith("/"):
+        message = f"expected the path of a socket such as {schema.JOURNALD_SOCKET}"
+        report.add(node.entries[place].value, joined(path, place), "bad_value", message)
+    if "types" in node.entries:
+        _types(report, value.types, node.entries["types"].value, joined(path, "types"))
+
+
+def audit(report: Report, value: schema.AuditSettings, node: Mapping, path: str, at: Node) -> None:
+    """No two forwards go to the same place: the place where each goes on is kept by its destination."""
+    seen: set[tuple[str, str, str]] = set()
+    listed_at = getattr(node.get("forward"), "items", ())
+    for index, entry in enumerate(value.forward):
+        place = (entry.file, entry.syslog, entry.journald)
+        if place in seen and index < len(listed_at):
+            where = joined(path, f"forward[{index}]")
+            report.add(listed_at[index], where, "conflict", "events are forwarded there already")
+        seen.add(place)
+
+
+def _types(report: Report, patterns: tuple[str, ...], node: Node, path: str) -> None:
+    # Every event class is loaded for this, which no other command over a configuration needs.
+    known = importlib.import_module("fraisier.events").EVENT_TYPES
+    if not patterns:
+        report.add(node, path, "empty_value", "expected at least one event type, found none")
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in known):
+            families = {f"{name.partition('.')[0]}.*" for name in known}
+            near = did_you_mean(pattern, [*known, *families])
+            report.add(node, path, "bad_value", f"{pattern!r} matches no event type", near)
+
+
 def _one_form(report: Report, forms: tuple[tuple[str, ...], ...], node: Mapping, path: str, at: Node) -> str:
     """Return the first word of the only form that is there, or note what is wrong and return an empty text."""
     names = [
@@ -149,5 +203,7 @@ RULES: dict[type[Any], Rule] = {
     schema.Retry: retry,
     schema.LeaseSettings: lease,
     schema.StoreSettings: store,
+    schema.Forward: forward,
+    schema.AuditSettings: audit,
     schema.Hooks: hooks.check,
 }

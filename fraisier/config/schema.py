@@ -14,6 +14,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import field
 
+FALLBACK_MARK = "~"
+"""Stands between the name of a target and that of the fallback it belongs to; no name in a file has it."""
+
 
 class Kind(msgspec.Struct, frozen=True):
     """How the loader reads a value beyond its Python type, and which bounds it has."""
@@ -53,12 +56,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Target(Settings, frozen=True):
-    """One host, instance or application. A bare string in the file is its name."""
+    """One host, instance or application. A bare string in the file is its name.
+
+    A target of a fallback is known by its name, `~` and the fallback's (`web-1~standby`), so that nothing that is
+    recorded of the one place is taken for the other's.
+    """
 
     name: Name
     address: Text = ""
     labels: dict[str, Plain] = {}
     vars: dict[str, str | int | float | bool] = {}
+
+    @property
+    def own_name(self) -> str:
+        """The name in the file, which templates and commands see."""
+        return self.name.partition(FALLBACK_MARK)[0]
 
 
 class Source(Settings, frozen=True):
@@ -101,7 +113,11 @@ class HealthCheck(Settings, frozen=True):
     expect_status: StatusSet = ("200",)
     expect_body: Regex = ""
     expect_json: dict[str, Any] = {}
+    follow_redirects: bool = False
     verify_tls: bool = True
+    ca_file: Text = ""
+    tls_warn_before_s: Duration = field(default=14 * 86_400.0, name="tls_warn_before")
+    connect_timeout_s: Duration = field(default=0.0, name="connect_timeout")
     host: Text = "127.0.0.1"
     port: Annotated[str, Kind("text")] = ""
     command: Command | tuple[SecretText, ...] = ""
@@ -143,10 +159,41 @@ class Retry(Settings, frozen=True):
     max_delay_s: Duration = field(default=60.0, name="max_delay")
 
 
+class CircuitBreaker(Settings, frozen=True):
+    """When a target whose connection keeps failing is left alone for a while.
+
+    So many failures in a row open its circuit; with `failure_rate`, that share of the calls of the last `window` instead.
+    """
+
+    failure_threshold: Annotated[int, Kind("plain", minimum=1)] = 5
+    recovery_timeout_s: Annotated[float, Kind("duration", minimum=0.01)] = field(
+        default=300.0, name="recovery_timeout"
+    )
+    half_open_calls: Annotated[int, Kind("plain", minimum=1)] = 1
+    trial_timeout_s: Annotated[float, Kind("duration", minimum=0.01)] = field(
+        default=60.0, name="trial_timeout"
+    )
+    failure_rate: Annotated[float, Kind("plain", minimum=0.01, maximum=1)] | None = None
+    window_s: Annotated[float, Kind("duration", minimum=0.01)] = field(default=60.0, name="window")
+    minimum_calls: Annotated[int, Kind("plain", minimum=1)] = 10
+
+
+class Fallback(Settings, frozen=True):
+    """The other place that a deployment goes to when its provider fails: an environment of its own, under a name.
+
+    In the file it holds any keys of an environment, which lie over those of the one that it stands in.
+    """
+
+    settings: Environment
+    name: Name = ""
+
+
 class Recovery(Settings, frozen=True):
-    """What is tried before a failure is final."""
+    """What is tried before a failure is final. `fallback` is tried in its order."""
 
     retry: Retry = Retry()
+    fallback: tuple[Fallback, ...] = ()
+    circuit_breaker: CircuitBreaker = CircuitBreaker()
 
 
 HookConsequence = Literal["abort", "rollback", "warn"]
@@ -247,17 +294,32 @@ class LeaseSettings(Settings, frozen=True):
     heartbeat_s: Annotated[float, Kind("duration", minimum=0.05)] = field(default=5.0, name="heartbeat")
 
 
+class Forward(Settings, frozen=True):
+    """Where events are copied to: exactly one of `file`, `syslog` and `journald`. A bare `syslog` or `journald` in the file
+    means the one of this machine."""
+
+    file: Plain = ""
+    syslog: Plain = ""
+    journald: Plain = ""
+    types: tuple[Plain, ...] = ("*",)
+
+
+SYSLOG_SOCKET = "/dev/log"
+JOURNALD_SOCKET = "/run/systemd/journal/socket"
+
+
 class AuditSettings(Settings, frozen=True):
-    """The key that signs checkpoints (empty: one is made in the store's directory)."""
+    """The key that signs checkpoints (empty: one is made in the store's directory), and who gets a copy of every event."""
 
     key: SecretText = ""
+    forward: tuple[Forward, ...] = ()
 
 
 class LoggingSettings(Settings, frozen=True):
-    """What is logged, and how it looks."""
+    """What is logged, and how it looks. None leaves it to `fraisier.logging.choose_logging`."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    format: Literal["console", "json"] | None = None
 
 
 class Config(Settings, frozen=True):
@@ -273,7 +335,6 @@ class Config(Settings, frozen=True):
 
 RESERVED: dict[str, tuple[str, ...]] = {
     "Config": ("git", "branch_mapping"),
-    "AuditSettings": ("forward",),
     "Environment": (
         "traffic",
         "analysis",
@@ -283,7 +344,6 @@ RESERVED: dict[str, tuple[str, ...]] = {
         "canary",
         "blue_green",
     ),
-    "Recovery": ("fallback", "circuit_breaker"),
     "Hooks": ("before_drain", "after_drain", "before_admit", "after_admit"),
 }
 """Documented keys that this version does not act on.

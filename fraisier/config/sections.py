@@ -10,6 +10,7 @@ import msgspec
 
 from fraisier.config import schema
 from fraisier.config.environments import check_environment, check_texts
+from fraisier.config.fallbacks import read_fallbacks, without_fallbacks
 from fraisier.config.fleet import Placed, check_dependencies, check_paths
 from fraisier.config.merge import merge, with_source
 from fraisier.config.paths import anchored
@@ -59,12 +60,13 @@ class Sections:
         if not isinstance(node, Mapping):
             self._report.add(node, "defaults", "wrong_type", f"expected a mapping, found {describe(node)}")
             return _EMPTY
-        node = with_source(node, self._report, "defaults")
+        whole = with_source(node, self._report, "defaults")
+        node = without_fallbacks(whole)  # those are read where they lie over an environment
         reader = self._reader({"fraise": "fraise", "environment": "environment"}, partial=True)
         reader.struct(schema.Environment, node, "defaults", node)
         check_texts(self._report, reader.texts, section="defaults", targets=None)
         self.texts += reader.texts
-        return node
+        return whole
 
     def _fraises(self, node: Node | None, defaults: Mapping) -> dict[str, schema.Fraise]:
         if node is None:
@@ -134,11 +136,23 @@ class Sections:
             self._report.add(entry.value, path, "wrong_type", message)
             return INVALID
         node = merge(defaults, with_source(entry.value, self._report, path))
-        reader = self._reader({"fraise": names[0], "environment": names[1]})
-        value = reader.struct(schema.Environment, node, path, entry.key)
+
+        def read(merged: Mapping, place: str, at: Node) -> Any:
+            return self._one_environment(names, merged, place, at, kind)
+
+        value = read(without_fallbacks(node), path, entry.key)
         if value is INVALID:
             return INVALID
-        check_environment(self._report, value, node, path, entry.key, fraise_type=kind)
+        fallbacks = read_fallbacks(self._report, node, path, read)
+        recovery = msgspec.structs.replace(value.recovery, fallback=fallbacks)
+        return msgspec.structs.replace(value, recovery=recovery)
+
+    def _one_environment(self, names: tuple[str, str], node: Mapping, path: str, at: Node, kind: str) -> Any:
+        reader = self._reader({"fraise": names[0], "environment": names[1]})
+        value = reader.struct(schema.Environment, node, path, at)
+        if value is INVALID:
+            return INVALID
+        check_environment(self._report, value, node, path, at, fraise_type=kind)
         check_texts(self._report, reader.texts, section=path, targets=value.targets, settings=value)
         self.texts += reader.texts
         value = anchored(value, self._base_dir, self._environ)

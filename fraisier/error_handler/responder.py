@@ -1,6 +1,6 @@
 """The one answer to RecoveryRequested: what the runner shall do after a failure.
 
-The strategies are the real ones; what they would do (wait, roll back) is written into the decision instead,
+The strategies are the real ones; what they would do (wait, switch, roll back) is written into the decision instead,
 because the runner acts only once the decision is in the journal.
 """
 
@@ -11,11 +11,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fraisier import errors
 from fraisier.error_handler.handler import ErrorHandler
-from fraisier.errors import DeploymentError, FraisierError, ProviderConnectionError
+from fraisier.errors import (
+    DeploymentError,
+    FraisierError,
+    ProviderConnectionError,
+    ProviderError,
+    error_class,
+)
 from fraisier.events.types import RecoveryDecided, RecoveryRequested
-from fraisier.recovery import RetryStrategy, RollbackRecoveryStrategy
+from fraisier.recovery import FallbackStrategy, RetryStrategy, RollbackRecoveryStrategy
 from fraisier.recovery.rollback import NEVER_ROLLED_BACK
 
 RETRIED_STEPS = frozenset({"fetch", "stage", "drain", "switch", "restart", "admit"})
@@ -34,6 +39,7 @@ class Draft:
     action: str = "fail"
     strategy: str = ""
     delay_s: float = 0.0
+    fallback: str = ""
 
     async def wait(self, delay_s: float) -> None:
         """Note a wait before a further try."""
@@ -44,9 +50,15 @@ class Draft:
         self.action, self.strategy = "rollback", RollbackRecoveryStrategy.name
         return True
 
+    async def switch(self, fallback: str) -> bool:
+        """Note that the deployment goes through another provider."""
+        self.action, self.strategy, self.fallback = "fallback", FallbackStrategy.name, fallback
+        return True
+
 
 class RecoveryResponder:
-    """Answers RecoveryRequested: about a step (retry or fail), or, without a step, about the deployment."""
+    """Answers RecoveryRequested: about a step at a target (retry or fail), about a preparation that failed and has a
+    fallback left, or, without a step, about the deployment."""
 
     def __init__(
         self, handler_factory: HandlerFactory | None = None, *, rng: random.Random | None = None
@@ -60,7 +72,12 @@ class RecoveryResponder:
         refusal = refusal_of(event, error)
         if not refusal:
             handler = self._factory(event, draft.wait)
-            context: dict[str, Any] = {"attempt": event.attempt, "rollback": draft.rollback}
+            context: dict[str, Any] = {
+                "attempt": event.attempt,
+                "rollback": draft.rollback,
+                "switch_provider": draft.switch,
+                "retry_after": event.retry_after_s or None,
+            }
             recovered = await handler.handle_error(error, context, reraise=False)
             if recovered and draft.action != "fail":
                 return _decided(event, draft, event.code.lower() or "failed", event.message)
@@ -70,7 +87,9 @@ class RecoveryResponder:
 
     def _default_handler(self, event: RecoveryRequested, sleep: Sleep) -> ErrorHandler:
         handler = ErrorHandler(recent_max=1)
-        if event.step:
+        if event.fallbacks:
+            handler.register_strategy(ProviderError, FallbackStrategy(event.fallbacks[0]))
+        elif event.step:
             handler.register_strategy(FraisierError, self._retry(event, sleep))
         else:
             handler.register_strategy(
@@ -105,6 +124,8 @@ _DETAILS = {
 def refusal_of(event: RecoveryRequested, error: FraisierError) -> str:
     """Return why there is nothing to recover (a word of `_DETAILS`), or nothing when the strategies are to be
     asked."""
+    if event.fallbacks:
+        return ""
     if not event.step:
         if isinstance(error, NEVER_ROLLED_BACK):
             return "never_rolled_back"
@@ -122,10 +143,8 @@ def refusal_of(event: RecoveryRequested, error: FraisierError) -> str:
 def error_of(event: RecoveryRequested) -> FraisierError:
     """Return the error that the event tells of. One that ends a deployment is a DeploymentError, whatever
     caused it."""
-    cls = getattr(errors, event.error_type, None)
-    if not (isinstance(cls, type) and issubclass(cls, FraisierError)):
-        cls = DeploymentError
-    error: FraisierError = cls(event.message, code=event.code or None, recoverable=event.recoverable)
+    cls = error_class(event.error_type) or DeploymentError
+    error = cls(event.message, code=event.code or None, recoverable=event.recoverable)
     if event.step or isinstance(error, DeploymentError):
         return error
     return DeploymentError(event.message, code=event.code or None, recoverable=event.recoverable, cause=error)
@@ -150,4 +169,5 @@ def _decided(event: RecoveryRequested, draft: Draft, reason: str, detail: str) -
         reason=reason,
         detail=detail,
         delay_s=draft.delay_s,
+        fallback=draft.fallback,
     )

@@ -21,8 +21,12 @@ class DeploymentRequested(Event, frozen=True, tag="deployment.requested"):
 
 
 class DeploymentPlanned(Event, frozen=True, tag="deployment.planned"):
-    """The plan was frozen; `plan` is the whole of it, and the only thing the deployment is driven by from here on."""
+    """The plan was frozen; `plan` is the whole of it, and the only thing the deployment is driven by from here on.
 
+    A deployment that goes through another provider is planned once more, with `fallback` as the name of that place."""
+
+    provider: str = ""
+    fallback: str = ""
     version: str = ""
     previous_version: str = ""
     strategy: str = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import msgspec
+
 from fraisier.events.base import Event
 
 
@@ -34,11 +36,22 @@ class HealthSampled(Event, frozen=True, tag="health.sampled"):
     message: str = ""
 
 
+class HealthPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one check of a composite said last: `status` is pass, fail or error, `duration_s` in seconds."""
+
+    name: str = ""
+    check_type: str = ""
+    status: str = ""
+    duration_s: float = 0.0
+    message: str = ""
+
+
 class HealthVerdict(Event, frozen=True, kw_only=True):
     """What both verdicts carry, so that metrics can be rebuilt from the journal: `counts` has probes by status, `buckets`
     each probe once, under the smallest of .1, .5, 1, 2, 5, 10 seconds that holds its duration (`+Inf` above), and
     `probes_s` the sum of their durations; `ticks_skipped` probes were left out because the one before took longer than the
-    interval, and the latest began `tick_lag_s` late; `duration_s` is how long the verdict took.
+    interval, and the latest began `tick_lag_s` late; `duration_s` is how long the verdict took. `parts` are what the checks
+    of a composite said last, `warnings` what the last probe found that does not make the target unhealthy.
     """
 
     provider: str = ""
@@ -53,6 +66,8 @@ class HealthVerdict(Event, frozen=True, kw_only=True):
     tick_lag_s: float = 0.0
     duration_s: float = 0.0
     message: str = ""
+    parts: tuple[HealthPart, ...] = ()
+    warnings: tuple[str, ...] = ()
     evidence: dict[str, Any] = {}
 
 

@@ -39,6 +39,23 @@ class AuditCheckpointed(Event, frozen=True, tag="audit.checkpointed"):
     signature: str = ""
 
 
+class AuditPruned(Event, frozen=True, tag="audit.pruned"):
+    """The bodies of old rows were removed; their hashes stay. `ranges` are the first and last seq of each run of rows.
+
+    HMAC-SHA-256 of the log id and of all fields but `key_id` and `signature`, under the key `key_id`.
+    """
+
+    ranges: tuple[tuple[int, int], ...] = ()
+    rows: int = 0
+    before_at: int = 0
+    kept: tuple[str, ...] = ()
+    columns_hash: str = ""
+    message: str = ""
+    actor: Actor = Actor()
+    key_id: str = ""
+    signature: str = ""
+
+
 class WebhookReceived(Event, frozen=True, tag="webhook.received"):
     """A request came from a git host; `source` is the address that it came from."""
 

@@ -6,7 +6,8 @@ from fraisier.events.base import Event, StepEvent
 
 
 class RecoveryRequested(StepEvent, frozen=True, tag="recovery.requested"):
-    """A step failed and the runner asks what to do."""
+    """A step, or a deployment, failed and the runner asks what to do. `fallbacks` are the places that it may still go to,
+    when nothing was changed yet."""
 
     provider: str = ""
     code: str = ""
@@ -18,21 +19,25 @@ class RecoveryRequested(StepEvent, frozen=True, tag="recovery.requested"):
     base_delay_s: float = 1.0
     backoff_factor: float = 2.0
     max_delay_s: float = 60.0
+    retry_after_s: float = 0.0
     on_failure: str = "rollback"
+    fallbacks: tuple[str, ...] = ()
 
 
 class RecoveryDecided(StepEvent, frozen=True, tag="recovery.decided"):
-    """The answer, durable before it is acted on. `action` is retry (after `delay_s`), rollback, hold, stop or fail."""
+    """The answer, durable before it is acted on. `action` is retry (after `delay_s`), fallback, rollback, hold, stop or
+    fail."""
 
     action: str = "fail"
     strategy: str = ""
     reason: str = ""
     detail: str = ""
     delay_s: float = 0.0
+    fallback: str = ""
 
 
 class RecoverySucceeded(StepEvent, frozen=True, tag="recovery.succeeded"):
-    """What was decided worked: the step passed on a later attempt."""
+    """What was decided worked: the step passed on a later attempt, or the fallback serves."""
 
     strategy: str = ""
 
@@ -72,3 +77,26 @@ class RollbackFailed(Event, frozen=True, tag="rollback.failed"):
     reason: str = ""
     failed: tuple[str, ...] = ()
     duration_s: float = 0.0
+
+
+class CircuitEvent(Event, frozen=True, kw_only=True):
+    """What the changes of a circuit share: whose calls it passes or refuses (a provider and the address of a target), and
+    the circuit's state before."""
+
+    resource: str = ""
+    provider: str = ""
+    previous: str = ""
+
+
+class CircuitOpened(CircuitEvent, frozen=True, tag="circuit.opened"):
+    """A resource failed too often, or failed its trial: it is left alone until `until_at`."""
+
+    until_at: int = 0
+
+
+class CircuitHalfOpened(CircuitEvent, frozen=True, tag="circuit.half_opened"):
+    """The time of an open circuit is over: a bounded number of calls may try the resource."""
+
+
+class CircuitClosed(CircuitEvent, frozen=True, tag="circuit.closed"):
+    """A trial reached the resource, or nobody used it for a long time: every call passes again."""

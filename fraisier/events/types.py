@@ -30,7 +30,14 @@ from fraisier.events.deployments import (
     WaveStarted,
     WaveSucceeded,
 )
-from fraisier.events.health import HealthFailed, HealthPassed, HealthRequested, HealthSampled, HealthVerdict
+from fraisier.events.health import (
+    HealthFailed,
+    HealthPart,
+    HealthPassed,
+    HealthRequested,
+    HealthSampled,
+    HealthVerdict,
+)
 from fraisier.events.hooks import HookEvent, HookFailed, HookStarted, HookSucceeded
 from fraisier.events.leases import (
     Holder,
@@ -45,6 +52,7 @@ from fraisier.events.leases import (
 )
 from fraisier.events.notes import (
     AuditCheckpointed,
+    AuditPruned,
     ConfigChanged,
     PerformanceSlow,
     ProviderUnavailable,
@@ -57,6 +65,10 @@ from fraisier.events.notes import (
     WebhookReceived,
 )
 from fraisier.events.recovery import (
+    CircuitClosed,
+    CircuitEvent,
+    CircuitHalfOpened,
+    CircuitOpened,
     RecoveryDecided,
     RecoveryFailed,
     RecoveryRequested,
@@ -99,6 +111,11 @@ __all__ = [
     "AbortRequested",
     "Actor",
     "AuditCheckpointed",
+    "AuditPruned",
+    "CircuitClosed",
+    "CircuitEvent",
+    "CircuitHalfOpened",
+    "CircuitOpened",
     "ConfigChanged",
     "DeploymentAborted",
     "DeploymentAcknowledged",
@@ -117,6 +134,7 @@ __all__ = [
     "DeploymentSuperseded",
     "Event",
     "HealthFailed",
+    "HealthPart",
     "HealthPassed",
     "HealthRequested",
     "HealthSampled",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import anyio
 
@@ -25,7 +25,8 @@ class HealthCheckResult:
 
     `status` is pass, fail, or error: the prober itself could not do its work, which says nothing about the
     service. `answered` is True when the service (or its host) replied at all: only then a failure is evidence
-    against it.
+    against it. `warnings` are for people and change nothing; `parts` are the results of a composite's checks, by
+    name.
     """
 
     success: bool
@@ -35,6 +36,8 @@ class HealthCheckResult:
     timestamp: float = field(default_factory=_wall_s)
     status: HealthStatus = "fail"
     answered: bool = True
+    warnings: tuple[str, ...] = ()
+    parts: Mapping[str, HealthCheckResult] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.success:
@@ -43,7 +46,8 @@ class HealthCheckResult:
             raise ValueError("a check that did not succeed cannot have the status pass")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the result JSON-ready: success, status, check_type, duration, message, timestamp."""
+        """Return the result JSON-ready: success, status, check_type, duration, message, timestamp, warnings, and the
+        parts in the same form."""
         return {
             "success": self.success,
             "status": self.status,
@@ -51,7 +55,16 @@ class HealthCheckResult:
             "duration": self.duration,
             "message": self.message,
             "timestamp": self.timestamp,
+            "warnings": list(self.warnings),
+            "parts": {name: part.to_dict() for name, part in self.parts.items()},
         }
+
+
+class Good(NamedTuple):
+    """What a healthy service answered, and what people should know of all the same."""
+
+    message: str
+    warnings: tuple[str, ...] = ()
 
 
 class HealthChecker(ABC):
@@ -72,7 +85,7 @@ class Probe(HealthChecker):
         return await timed(self.check_type, self.ask, timeout, self.describe)
 
     @abstractmethod
-    async def ask(self) -> str:
+    async def ask(self) -> Good:
         """Return what a healthy service answered; raise ProbeFailed or ProbeError."""
 
     @abstractmethod
@@ -81,20 +94,24 @@ class Probe(HealthChecker):
 
 
 async def timed(
-    check_type: str, ask: Callable[[], Awaitable[str]], timeout_s: float, describe: Callable[[], str]
+    check_type: str, ask: Callable[[], Awaitable[Good]], timeout_s: float, describe: Callable[[], str]
 ) -> HealthCheckResult:
     """Run `ask` under a deadline and return its result. Cancellation from outside goes through."""
     started = anyio.current_time()
 
-    def result(status: HealthStatus, message: str, *, answered: bool = True) -> HealthCheckResult:
+    def result(
+        status: HealthStatus, message: str, *, answered: bool = True, warnings: tuple[str, ...] = ()
+    ) -> HealthCheckResult:
         duration = anyio.current_time() - started
+        good = status == "pass"
         return HealthCheckResult(
-            status == "pass", check_type, duration, message, status=status, answered=answered
+            good, check_type, duration, message, status=status, answered=answered, warnings=warnings
         )
 
     try:
         with anyio.move_on_after(timeout_s):
-            return result("pass", await ask())
+            good = await ask()
+            return result("pass", good.message, warnings=good.warnings)
         message = f"{describe()}: no answer within {timeout_s:g} s"
         return result("fail", message, answered=False)
     except ProbeFailed as failure:

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 
 from anyio.abc import ByteStream
 
+from fraisier.clock import Clock, SystemClock
 from fraisier.config.resolve import names_for
 from fraisier.config.schema import HealthCheck
 from fraisier.errors import FraisierError, ProviderConnectionError
-from fraisier.health_check.base import HealthChecker, Probe
+from fraisier.health_check.base import Good, HealthChecker, Probe
 from fraisier.health_check.command import Ended, ExecHealthChecker
 from fraisier.health_check.composite import CompositeHealthChecker
-from fraisier.health_check.expectation import Answer, Request
+from fraisier.health_check.expectation import Answer, Fetch, Request
 from fraisier.health_check.failures import ProbeError
-from fraisier.health_check.http import Fetch, HTTPHealthChecker
+from fraisier.health_check.http import HTTPHealthChecker
 from fraisier.health_check.stream_http import fetch_over
 from fraisier.health_check.subject import HealthSubject
 from fraisier.health_check.tcp import TCPHealthChecker
+from fraisier.health_check.tls import TLSContexts
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -35,7 +37,7 @@ class BrokenChecker(Probe):
         """Return what kind of check it was to be."""
         return f"{self.check_type} check"
 
-    async def ask(self) -> str:
+    async def ask(self) -> Good:
         """Raise ProbeError."""
         raise ProbeError(f"{self.describe()}: {self._reason}")
 
@@ -53,6 +55,8 @@ class CheckerBuilder:
     release: str = ""
     ports: set[int] = field(default_factory=set)
     """Loopback ports that were probed, for the question who serves there."""
+    contexts: TLSContexts = field(default_factory=TLSContexts)
+    clock: Clock = field(default_factory=SystemClock)
 
     def build(self, check: HealthCheck) -> HealthChecker:
         """Return the checker; a reference that cannot be resolved makes one that only says so."""
@@ -91,8 +95,13 @@ class CheckerBuilder:
             expect_status=check.expect_status,
             expect_body=check.expect_body,
             expect_json=check.expect_json,
+            follow_redirects=check.follow_redirects,
             verify_tls=check.verify_tls,
+            ca_file=self._text(check.ca_file),
+            tls_warn_before=check.tls_warn_before_s,
+            connect_timeout=check.connect_timeout_s or None,
             fetch=self.fetch if direct else self._fetch_there,
+            clock=self.clock,
         )
         self._note_port(*checker.address())
         return checker
@@ -125,7 +134,7 @@ class CheckerBuilder:
             self.ports.add(port)
 
     async def _fetch_there(self, request: Request) -> Answer:
-        return await fetch_over(self._connect_there, request)
+        return await fetch_over(self._connect_there, request, self.contexts)
 
     async def _connect_there(self, host: str, port: int) -> ByteStream:
         try:

@@ -12,8 +12,9 @@ from subprocess import DEVNULL, STDOUT
 import anyio
 from anyio.abc import ByteReceiveStream, Process
 
-from fraisier.health_check.base import Probe
+from fraisier.health_check.base import Good, Probe
 from fraisier.health_check.failures import ProbeError, ProbeFailed
+from fraisier.redaction import end_of
 
 TAIL_BYTES = 2048
 DRAIN_S = 0.2
@@ -55,7 +56,7 @@ class ExecHealthChecker(Probe):
         """Return `exec COMMAND`."""
         return f"exec {self._label}"
 
-    async def ask(self) -> str:
+    async def ask(self) -> Good:
         """Run the command to its end."""
         code, tail = await self._run(self.command, self._env)
         said = f": {tail}" if tail else ""
@@ -64,7 +65,7 @@ class ExecHealthChecker(Probe):
         if code != 0:
             how = f"exit code {code}" if code > 0 else f"ended by signal {-code}"
             raise ProbeFailed(f"{self.describe()}: {how}{said}")
-        return f"{self.describe()}: exit code 0{said}"
+        return Good(f"{self.describe()}: exit code 0{said}")
 
     async def _run_here(self, command: str | Sequence[str], env: Mapping[str, str]) -> Ended:
         return await run_bounded(command, env=env, cwd=self._cwd)
@@ -75,14 +76,16 @@ async def run_bounded(command: str | Sequence[str], *, env: Mapping[str, str], c
     behind."""
     argv = ["sh", "-c", command] if isinstance(command, str) else list(command)
     try:
-        process = await anyio.open_process(
-            argv,
-            stdin=DEVNULL,
-            stderr=STDOUT,
-            cwd=cwd,
-            env={**os.environ, **env},
-            start_new_session=True,
-        )
+        # A start that is cut short leaves a process behind that nobody knows, so cancellation waits that moment.
+        with anyio.CancelScope(shield=True):
+            process = await anyio.open_process(
+                argv,
+                stdin=DEVNULL,
+                stderr=STDOUT,
+                cwd=cwd,
+                env={**os.environ, **env},
+                start_new_session=True,
+            )
     except FileNotFoundError as error:
         raise ProbeError(f"exec {argv[0]}: not found: {error.filename}") from error
     tail = bytearray()
@@ -96,13 +99,13 @@ async def run_bounded(command: str | Sequence[str], *, env: Mapping[str, str], c
                 group.cancel_scope.deadline = anyio.current_time() + DRAIN_S
         finally:
             _kill_group(process)
-    return code, bytes(tail).decode("utf-8", "replace").strip()
+    return code, end_of(bytes(tail), TAIL_BYTES).strip()
 
 
 async def _keep_tail(stream: ByteReceiveStream, tail: bytearray) -> None:
     async for chunk in stream:
         tail += chunk
-        del tail[:-TAIL_BYTES]
+        del tail[: -TAIL_BYTES - 1]  # one more than is told, so that the cut is seen
 
 
 def _kill_group(process: Process) -> None:

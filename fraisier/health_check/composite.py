@@ -43,6 +43,7 @@ class CompositeHealthChecker(HealthChecker):
         started = anyio.current_time()
         results = await self._run(timeout)
         status = self._status(results)
+        warnings = [f"{name}: {told}" for name, result in results.items() for told in result.warnings]
         bad = [f"{name}: {result.message}" for name, result in results.items() if not result.success]
         message = f"{_passes(results)} of {len(results)} passed"
         return HealthCheckResult(
@@ -54,6 +55,8 @@ class CompositeHealthChecker(HealthChecker):
             answered=any(
                 one.answered for one in results.values() if status == "pass" or one.status == "fail"
             ),
+            warnings=tuple(warnings),
+            parts=results,
         )
 
     def _status(self, results: Mapping[str, HealthCheckResult]) -> HealthStatus:

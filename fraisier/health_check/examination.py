@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,14 @@ import anyio
 from fraisier.clock import Clock, rfc3339
 from fraisier.config.schema import HealthCheck
 from fraisier.errors import DeploymentError, ProviderConnectionError, ProviderError
-from fraisier.events.types import Event, HealthFailed, HealthPassed, HealthRequested, HealthSampled
+from fraisier.events.types import (
+    Event,
+    HealthFailed,
+    HealthPart,
+    HealthPassed,
+    HealthRequested,
+    HealthSampled,
+)
 from fraisier.health_check.base import HealthChecker, HealthCheckResult
 from fraisier.health_check.subject import HealthSubject
 from fraisier.health_check.tally import Tally
@@ -24,6 +31,9 @@ Emit = Callable[[Event], object]
 
 UNCHECKED = HealthCheck(type="exec", interval_s=0.25, deadline_s=10.0)
 """The pace for a service without a health check: it is only looked at, which is cheap."""
+
+PART_CHARS = 300
+"""So much of what a part of a composite said is kept; the verdict's own message has the whole of what failed."""
 
 TAIL_LINES = 10
 TAIL_S = 5.0
@@ -245,8 +255,22 @@ class Examination:
             "tick_lag_s": tally.tick_lag_s,
             "duration_s": self.elapsed_s,
             "message": self.scrub(message),
+            "parts": tuple(self._parts(tally.last)) if tally.last else (),
+            "warnings": tuple(map(self.scrub, tally.last.warnings)) if tally.last else (),
             "evidence": self._evidence(),
         }
+
+    def _parts(self, result: HealthCheckResult, above: str = "") -> Iterator[HealthPart]:
+        """Yield what the checks of a composite said; the name of one inside another has that one's in front."""
+        for name, part in result.parts.items():
+            yield HealthPart(
+                name=above + name,
+                check_type=part.check_type,
+                status=part.status,
+                duration_s=part.duration,
+                message=self.scrub(part.message or "")[:PART_CHARS],
+            )
+            yield from self._parts(part, f"{above}{name}/")
 
     def _evidence(self) -> dict[str, Any]:
         facts = self.look_taken.facts

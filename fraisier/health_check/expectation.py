@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from fraisier.health_check.failures import ProbeError, ProbeFailed
+from fraisier.redaction import clip
 
 BODY_MAX = 1024 * 1024
 """How many bytes of a body are read; what comes after them is not looked at."""
+
+_EXCERPT_CHARS = 200
 
 StatusSpec = int | str | Iterable[int | str]
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One HTTP question, ready to send."""
+    """One HTTP question, ready to send. `ca_file` holds the certificates to trust instead of the system's."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     verify_tls: bool = True
+    ca_file: str = ""
     follow_redirects: bool = False
     connect_timeout_s: float | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back; `body` holds at most BODY_MAX bytes, `truncated` says that there was more."""
+    """What came back; `body` holds at most BODY_MAX bytes, `truncated` says that there was more. `location` is where a
+    redirect points, `certificate` the server's in DER (empty without TLS)."""
 
     status: int
     body: bytes = b""
     truncated: bool = False
+    location: str = ""
+    certificate: bytes = b""
+
+
+Fetch = Callable[[Request], Awaitable[Answer]]
+"""Sends one request and returns its answer; raises OSError, ProbeFailed or ProbeError."""
 
 
 class Expectation:
@@ -59,7 +70,9 @@ class Expectation:
     def judge(self, answer: Answer) -> None:
         """Return for a healthy answer; raise ProbeFailed for another, ProbeError when it cannot be judged."""
         if not any(_status_matches(spec, answer.status) for spec in self._statuses):
-            excerpt = answer.body[:200].decode("utf-8", "replace").strip()
+            excerpt = clip(
+                answer.body[: 4 * _EXCERPT_CHARS].decode("utf-8", "replace").strip(), _EXCERPT_CHARS
+            )
             said = f": {excerpt}" if excerpt else ""
             raise ProbeFailed(f"status {answer.status}, expected {' or '.join(self._statuses)}{said}")
         if self._body:
@@ -85,7 +98,7 @@ class Expectation:
         for path, wanted in self._json.items():
             found = value_at(document, path)
             if found != wanted or isinstance(found, bool) != isinstance(wanted, bool):
-                shown = "nothing" if found is MISSING else repr(found)[:200]
+                shown = "nothing" if found is MISSING else clip(repr(found), _EXCERPT_CHARS)
                 raise ProbeFailed(f"status {answer.status}, but {path} is {shown}, expected {wanted!r}")
 
 

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import aiohttp
+from aiohttp.connector import Connection
 
 from fraisier.health_check.expectation import BODY_MAX, Answer, Request
 from fraisier.health_check.failures import ProbeError, ProbeFailed
+from fraisier.health_check.tls import TLSContexts, certificate_of
 
 CONNECTIONS_MAX = 256
 USER_AGENT = "fraisier-health"
+
+
+class _Response(aiohttp.ClientResponse):
+    """Notes the certificate while the connection is at hand; it may be given back with the last byte of the head."""
+
+    certificate: bytes = b""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Read the head of the answer."""
+        transport = connection.transport
+        self.certificate = certificate_of(transport.get_extra_info("ssl_object") if transport else None)
+        return await super().start(connection)
 
 
 class AiohttpClient:
     """One session for all requests of its loop. Without `keep_alive` each request has a connection of its
     own."""
 
-    def __init__(self, *, keep_alive: bool = True) -> None:
+    def __init__(self, *, keep_alive: bool = True, contexts: TLSContexts | None = None) -> None:
         self._keep_alive = keep_alive
+        self._contexts = contexts or TLSContexts()
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, request: Request) -> Answer:
@@ -44,13 +59,13 @@ class AiohttpClient:
             await session.close()
 
     async def _send(self, request: Request) -> Answer:
+        secure = request.url.lower().startswith("https:")
         async with self._opened().request(
             request.method,
             request.url,
             headers=request.headers,
-            allow_redirects=request.follow_redirects,
-            max_redirects=5,
-            ssl=request.verify_tls,
+            allow_redirects=False,
+            ssl=await self._contexts.get(request) if secure else True,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=request.connect_timeout_s),
         ) as response:
             body = bytearray()
@@ -60,7 +75,13 @@ class AiohttpClient:
                     # The rest is not wanted; the connection with it in the pipe cannot be used again.
                     response.close()
                     break
-            return Answer(response.status, bytes(body[:BODY_MAX]), len(body) > BODY_MAX)
+            return Answer(
+                response.status,
+                bytes(body[:BODY_MAX]),
+                len(body) > BODY_MAX,
+                location=response.headers.get("Location", ""),
+                certificate=getattr(response, "certificate", b""),
+            )
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -70,6 +91,7 @@ class AiohttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": USER_AGENT},
                 raise_for_status=False,
+                response_class=_Response,
                 trust_env=False,
             )
         return self._session

@@ -14,6 +14,7 @@ from fraisier.health_check.expectation import Answer, Request
 from fraisier.health_check.glance import glance
 from fraisier.health_check.http import HTTPClient, new_client
 from fraisier.health_check.subject import Lookup
+from fraisier.health_check.tls import TLSContexts
 from fraisier.health_check.verify import verify
 
 PURPOSES: dict[str, Callable[[Examination], Awaitable[Verdict]]] = {
@@ -37,6 +38,7 @@ class HealthResponder:
         self._lookup = lookup
         self._clock = clock
         self._emit = emit
+        self._contexts = TLSContexts()
         self._client: HTTPClient | None = None
 
     async def __call__(self, event: HealthRequested) -> HealthPassed | HealthFailed:
@@ -46,7 +48,14 @@ class HealthResponder:
         if examine is None:
             raise ValidationError(f"there is no health purpose {event.purpose!r}")
         subject = self._lookup(event.deployment_id, event.target)
-        builder = CheckerBuilder(subject, self._fetch, event.version, event.release)
+        builder = CheckerBuilder(
+            subject,
+            self._fetch,
+            event.version,
+            event.release,
+            contexts=self._contexts,
+            clock=self._clock,
+        )
         check = subject.context.settings.health_check
         checker = None if check is None else builder.build(check)
         exam = Examination(
@@ -62,5 +71,5 @@ class HealthResponder:
 
     async def _fetch(self, request: Request) -> Answer:
         if self._client is None:
-            self._client = new_client(keep_alive=False)
+            self._client = new_client(keep_alive=False, contexts=self._contexts)
         return await self._client.fetch(request)

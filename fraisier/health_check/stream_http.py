@@ -1,47 +1,63 @@
-"""HTTP over a connection that a transport opened: one request in HTTP/1.0, so the answer ends with the
-connection."""
+"""HTTP over a connection that a transport opened: one request in HTTP/1.0, so the answer ends with the connection."""
 
 from __future__ import annotations
 
+import math
 import ssl
+from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
 import anyio
 from anyio.abc import ByteStream
-from anyio.streams.tls import TLSStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from fraisier.health_check.expectation import BODY_MAX, Answer, Request
 from fraisier.health_check.failures import ProbeError, ProbeFailed
 from fraisier.health_check.tcp import Connect
+from fraisier.health_check.tls import TLSContexts, certificate_of
 
 HEAD_MAX = 64 * 1024
 
 
-async def fetch_over(connect: Connect, request: Request) -> Answer:
-    """Send a request through `connect` and return the answer. Redirects are not followed."""
+async def fetch_over(connect: Connect, request: Request, contexts: TLSContexts) -> Answer:
+    """Send a request through `connect` and return the answer; a redirect is one. Raises ProbeFailed, ProbeError, OSError."""
     parts = urlsplit(request.url)
     if not parts.hostname:
         raise ProbeError("there is no host in the URL")
-    stream = await connect(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
+    head = _head(request, parts)
+    context = await contexts.get(request) if parts.scheme == "https" else None
     try:
-        if parts.scheme == "https":
-            stream = await _with_tls(stream, parts.hostname, verify=request.verify_tls)
-        await stream.send(_head(request, parts))
-        return _parsed(await _read_all(stream))
+        stream = await _opened(connect, parts, context, request.connect_timeout_s)
+        try:
+            await stream.send(head)
+            return await _answer(stream, bodiless=request.method == "HEAD")
+        finally:
+            await anyio.aclose_forcefully(stream)
     except ssl.SSLError as error:
         raise ProbeFailed(f"TLS: {error.reason or error}") from error
     except (anyio.BrokenResourceError, anyio.EndOfStream) as error:
         raise ProbeFailed("the connection was closed without an answer") from error
-    finally:
-        await anyio.aclose_forcefully(stream)
 
 
-async def _with_tls(stream: ByteStream, host: str, *, verify: bool) -> ByteStream:
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return await TLSStream.wrap(stream, hostname=host, ssl_context=context, standard_compatible=False)
+async def _opened(
+    connect: Connect, parts: SplitResult, context: ssl.SSLContext | None, limit_s: float | None
+) -> ByteStream:
+    """Connect, and agree on TLS where there is a context; both within the connect timeout."""
+    host = parts.hostname or ""
+    with anyio.move_on_after(math.inf if limit_s is None else limit_s):
+        stream = await connect(host, parts.port or (443 if context else 80))
+        if context is None:
+            return stream
+        secured = None
+        try:
+            secured = await TLSStream.wrap(
+                stream, hostname=host, ssl_context=context, standard_compatible=False
+            )
+            return secured
+        finally:
+            if secured is None:
+                await anyio.aclose_forcefully(stream)
+    raise ProbeFailed(f"no connection within {limit_s:g} s", answered=False)
 
 
 def _head(request: Request, parts: SplitResult) -> bytes:
@@ -54,21 +70,43 @@ def _head(request: Request, parts: SplitResult) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
 
 
-async def _read_all(stream: ByteStream) -> bytes:
+async def _answer(stream: ByteStream, *, bodiless: bool) -> Answer:
     data = bytearray()
-    while len(data) <= HEAD_MAX + BODY_MAX:
-        try:
-            data += await stream.receive(65536)
-        except anyio.EndOfStream:
+    while (end := data.find(b"\r\n\r\n")) < 0 and len(data) <= HEAD_MAX:
+        if not await _more(stream, data):
             break
-    return bytes(data)
+    status, headers = _parsed(bytes(data), end)
+    body = data[end + 4 :]
+    # A server that keeps the connection open all the same says how much there is.
+    length = headers.get("content-length", "")
+    wanted = min(int(length), BODY_MAX + 1) if length.isdecimal() else BODY_MAX + 1
+    while len(body) < (0 if bodiless else wanted) and await _more(stream, body):
+        pass
+    ssl_object = stream.extra(TLSAttribute.ssl_object, None)  # noqa: S610 - not a query of a database
+    return Answer(
+        status,
+        bytes(body[:BODY_MAX]),
+        len(body) > BODY_MAX,
+        location=headers.get("location", ""),
+        certificate=certificate_of(ssl_object),
+    )
 
 
-def _parsed(data: bytes) -> Answer:
-    head, end, body = data.partition(b"\r\n\r\n")
-    words = head.split(b"\r\n", 1)[0].split(None, 2)
+async def _more(stream: ByteStream, data: bytearray) -> bool:
+    try:
+        data += await stream.receive(65536)
+    except anyio.EndOfStream:
+        return False
+    return True
+
+
+def _parsed(data: bytes, end: int) -> tuple[int, Mapping[str, str]]:
+    """Return the status and the headers, their names in lower case; `end` is where the head ends."""
     if not data:
         raise ProbeFailed("the connection was closed without an answer")
-    if not end or len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
+    first, *rest = data[: max(end, 0)].split(b"\r\n")
+    words = first.split(None, 2)
+    if end < 0 or len(words) < 2 or not words[0].startswith(b"HTTP/") or not words[1].isdigit():
         raise ProbeFailed("the answer is not HTTP")
-    return Answer(int(words[1]), body[:BODY_MAX], len(body) > BODY_MAX)
+    pairs = (line.decode("latin-1").partition(":") for line in rest)
+    return int(words[1]), {name.strip().lower(): value.strip() for name, _, value in pairs}

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.abc import ByteStream
 
-from fraisier.health_check.base import Probe
+from fraisier.health_check.base import Good, Probe
 
 Connect = Callable[[str, int], Awaitable[ByteStream]]
 
@@ -27,8 +27,8 @@ class TCPHealthChecker(Probe):
         """Return `tcp HOST:PORT`."""
         return f"tcp {self.host}:{self.port}"
 
-    async def ask(self) -> str:
+    async def ask(self) -> Good:
         """Open a connection and close it."""
         stream = await self._connect(self.host, self.port)
         await anyio.aclose_forcefully(stream)
-        return f"{self.describe()}: connected"
+        return Good(f"{self.describe()}: connected")

@@ -8,7 +8,9 @@ from typing import Protocol
 import msgspec
 
 from fraisier.events import Event, Record
+from fraisier.journal.expiry import Columns, Range
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release, Tables
+from fraisier.journal.tally import Slots, Tally
 
 Guard = Callable[[Tables], str]
 """A condition on an append, checked in the same transaction: returns why it is refused, or an empty string."""
@@ -112,6 +114,20 @@ class Journal(Protocol):
         """Return the chain hash of one row, in hex. Raises NotFoundError when there is none."""
         ...
 
+    async def hashes_at(self, seqs: Sequence[int]) -> dict[int, str]:
+        """Return the chain hashes of rows by seq, in hex; rows that do not exist are left out."""
+        ...
+
+    async def old_rows(self, before_us: int, after: int, *, limit: int) -> list[Columns]:
+        """Return at most `limit` rows with a higher seq that were written before a time and have a body, in order."""
+        ...
+
+    async def expire(self, ranges: Sequence[Range]) -> int:
+        """Remove the bodies of rows, for good; return how many had one. Their hashes stay, and so do the tables.
+
+        Whoever calls this has recorded it first (`audit.pruned`), or `verify` reports it. Raises DatabaseTransactionError."""
+        ...
+
     async def deployment(self, deployment_id: str) -> DeploymentState | None:
         """Return the deployment whose id is, or uniquely begins with, `deployment_id`. Raises NotFoundError when
         several begin so."""
@@ -127,6 +143,10 @@ class Journal(Protocol):
         limit: int = 50,
     ) -> list[DeploymentState]:
         """Return deployments, newest first. An empty argument means any."""
+        ...
+
+    async def tally(self, slots: Slots, *, fraise: str = "") -> Tally:
+        """Return the numbers of the slots' time, of one fraise when named. Rows whose body has expired are not counted."""
         ...
 
     async def placements(self, fraise: str = "", environment: str = "") -> list[Placement]:

@@ -101,6 +101,9 @@ def _planned(t: Tables, r: Record, e: ev.DeploymentPlanned) -> None:
     d = t.deployment(e.deployment_id)
     d.version, d.previous_version, d.strategy = e.version, e.previous_version, e.strategy
     d.plan, d.last_seq = bytes(e.plan), r.seq
+    d.provider, d.fallback = e.provider or d.provider, e.fallback
+    if d.decision == "fallback":
+        d.decision = d.reason = d.detail = d.decided_reason = d.decided_detail = ""
     t.dirty_plans.add(d.id)
     outline = _decode_outline(d.plan)
     d.undoes = outline.undoes
@@ -252,9 +255,10 @@ def _settle_good(t: Tables, d: DeploymentState, outcomes: tuple[str, ...]) -> No
 
 
 def _decided(t: Tables, r: Record, e: ev.RecoveryDecided) -> None:
-    if e.target:
+    if e.target or (e.step and e.action != "fallback"):
         return
     d = t.deployment(e.deployment_id)
+    d.fallback = e.fallback or d.fallback
     d.decision, d.reason, d.detail, d.last_seq = e.action, e.reason, e.detail, r.seq
     d.decided_reason, d.decided_detail = e.reason, e.detail
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 import msgspec
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
@@ -15,6 +16,7 @@ from fraisier.events.codec import decode_event
 from fraisier.ids import Ids
 from fraisier.journal.base import DeadLetter, Follower, Guard, JournalStatistics, OnCommit, Verification
 from fraisier.journal.chain import GENESIS, Chain, hash_body
+from fraisier.journal.expiry import Columns, Range
 from fraisier.journal.fold import (
     DeploymentState,
     LeaseState,
@@ -26,6 +28,7 @@ from fraisier.journal.fold import (
     snapshot,
 )
 from fraisier.journal.reading import ambiguous, fold_error, no_such_row
+from fraisier.journal.tally import COUNTED_TYPES, Outcome, Slots, Tally
 from fraisier.journal.walk import ChainRow, Link, walk
 
 replace = msgspec.structs.replace
@@ -47,6 +50,7 @@ class MemoryJournal:
         self._positions: dict[str, int] = {}
         self._noted: dict[str, int] = {}
         self._dead: list[DeadLetter] = []
+        self._expired: set[int] = set()
         self._on_commit: OnCommit | None = None
         self._commits = 0
 
@@ -85,14 +89,7 @@ class MemoryJournal:
     async def append(self, event: Event, guard: Guard | None = None) -> Record:
         """Return the record, which was fanned out by then. Raises ValidationError, GuardRefusedError."""
         on_commit = self._writable()
-        event_id, at_us = self._ids.event(), self._clock.now_us()
-        body = encode_body(event_id, at_us, event)
-        event = decode_event(body)
-        refusal = guard(self._tables) if guard is not None else ""
-        if refusal:
-            context = {"type": TYPE_OF[event.__class__], "deployment_id": event.deployment_id}
-            raise GuardRefusedError(refusal, context=context)
-        record = self._enter(Record(len(self._rows) + 1, event_id, at_us, event), body)
+        record = self._admit(event, guard)
         self._keep_positions()
         on_commit([record])
         # Others get their turn, as they would while a disk works; then a cancelled caller learns of its cancellation.
@@ -104,6 +101,17 @@ class MemoryJournal:
         if self._on_commit is None:
             raise DatabaseTransactionError("the memory journal is closed", recoverable=False)
         return self._on_commit
+
+    def _admit(self, event: Event, guard: Guard | None) -> Record:
+        """Make an event the newest record, as it reads when it is read back. Raises ValidationError, GuardRefusedError."""
+        event_id, at_us = self._ids.event(), self._clock.now_us()
+        body = encode_body(event_id, at_us, event)
+        event = decode_event(body)
+        refusal = guard(self._tables) if guard is not None else ""
+        if refusal:
+            context = {"type": TYPE_OF[event.__class__], "deployment_id": event.deployment_id}
+            raise GuardRefusedError(refusal, context=context)
+        return self._enter(Record(len(self._rows) + 1, event_id, at_us, event), body)
 
     def _enter(self, record: Record, body: bytes) -> Record:
         self._fold(record)
@@ -155,7 +163,28 @@ class MemoryJournal:
             chosen = [record for record in chosen if record.event.deployment_id == deployment_id]
         if types:
             chosen = [record for record in chosen if TYPE_OF[record.event.__class__] in types]
+        if self._expired:
+            chosen = [record for record in chosen if record.seq not in self._expired]
         return chosen[:limit]
+
+    async def hashes_at(self, seqs: Sequence[int]) -> dict[int, str]:
+        """Return the chain hashes of rows by seq, in hex."""
+        return {seq: self._rows[seq - 1].hash.hex() for seq in seqs if 0 < seq <= len(self._rows)}
+
+    async def old_rows(self, before_us: int, after: int, *, limit: int) -> list[Columns]:
+        """Return rows that were written before a time and have a body."""
+        rows = (row for row in self._rows[max(after, 0) :] if row.at < before_us and row.body is not None)
+        return [row.columns() for row in islice(rows, limit)]
+
+    async def expire(self, ranges: Sequence[Range]) -> int:
+        """Remove the bodies of rows; the records are kept for the fold, but given to nobody."""
+        self._writable()
+        before = len(self._expired)
+        for first, last in ranges:
+            for seq in range(first, last + 1):
+                self._rows[seq - 1] = self._rows[seq - 1]._replace(body=None)
+                self._expired.add(seq)
+        return len(self._expired) - before
 
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError."""
@@ -197,6 +226,20 @@ class MemoryJournal:
         ]
         chosen.sort(key=lambda found: found.first_seq, reverse=True)
         return [outline(found) for found in chosen[:limit]]
+
+    async def tally(self, slots: Slots, *, fraise: str = "") -> Tally:
+        """Return the numbers of the slots' time, of one fraise when named."""
+        found = Tally(slots)
+        for state in self._tables.deployments.values():
+            if fraise in ("", state.fraise) and state.requested_us >= slots.since_us:
+                fields = {name: getattr(state, name) for name in Outcome.__struct_fields__}
+                found.outcomes.append(Outcome(**fields))
+        found.count(
+            (row.type, row.at, row.body or b"")
+            for row in self._rows
+            if row.type in COUNTED_TYPES and row.at >= slots.since_us and fraise in ("", row.fraise)
+        )
+        return found
 
     async def placements(self, fraise: str = "", environment: str = "") -> list[Placement]:
         """Return the recorded state of targets, sorted by fraise, environment and name."""
@@ -258,20 +301,23 @@ class MemoryJournal:
 
     async def followers(self) -> list[Follower]:
         """Return the subscribers that have a stored position or parked events, by name."""
-        positions = self._positions
+        positions = {**self._positions, **self._noted}
         parked = Counter(dead.subscriber for dead in self._dead)
         return [Follower(name, positions.get(name), parked[name]) for name in sorted({*positions, *parked})]
 
     async def verify(self, head: str = "") -> Verification:
         """Walk the chain from its beginning."""
-        return walk(self._chain, self._rows, self._links, head)
+        return walk(self._chain, self._rows, self._links, head, read=self._columns)
 
     def _links(self, after: int) -> list[Link]:
         return [(row.seq, row.body_hash, row.hash) for row in self._rows[after:]]
 
+    def _columns(self, first: int, last: int) -> list[Columns]:
+        return [row.columns() for row in self._rows[first - 1 : last]]
+
     async def check(self) -> list[str]:
         """Return what is wrong with the chain, and where the tables differ from the fold of the log."""
-        verification = walk(self._chain, self._rows, self._links)
+        verification = walk(self._chain, self._rows, self._links, read=self._columns)
         faults = [] if verification.ok else [f"the chain is broken: {verification.problem}"]
         folded = Tables()
         for record in self._records:

@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from fraisier.events import Record, decode_body
 from fraisier.journal import rows
 from fraisier.journal.base import DeadLetter, Follower
+from fraisier.journal.expiry import Columns, Range
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
 from fraisier.journal.reading import ambiguous, no_such_row
+from fraisier.journal.tally import COUNTED_TYPES, Slots, Tally, decode_outcome
 
 _READ = (
     """select seq, body from journal where seq > ? and seq <= ? and body is not null{} order by seq limit ?"""
 )
 _READ_ONE = """select seq, body from journal where deployment_id = ? and deployment_id <> '' and seq > ? and seq <= ?
 and body is not null{} order by seq limit ?"""
+_OLD = """select seq, type, at, deployment_id, fraise, environment, target from journal
+where seq > ? and at < ? and body is not null order by seq limit ?"""
+_BODIES = "select count(*) from journal where seq between ? and ? and body is not null"
 _NEWEST = """select body from deployments where ? in ('', fraise) and ? in ('', environment)
 and requested_us >= ? order by first_seq desc limit ?"""
 _NEWEST_IN_STATE = """select body from deployments where ? in ('', fraise) and ? in ('', environment)
@@ -30,6 +35,12 @@ order by fraise, environment"""
 _BEGINS = "select id from deployments where id >= ? and id < ? order by id limit 2"
 _DEAD = (
     "select subscriber, seq, at_us, error from dead_letters order by at_us desc, seq desc, subscriber limit ?"
+)
+# The list of types must stand as it does in the schema, or the index is not used.
+_COUNTED = f"""select type, at, body from journal where type in ({", ".join(f"'{name}'" for name in COUNTED_TYPES)})
+and at >= ? and ? in ('', fraise) and body is not null"""  # noqa: S608 - constants
+_OUTCOMES = (
+    """select body from deployments where ? in ('', fraise) and requested_us >= ? order by first_seq"""
 )
 _FOLLOWERS = """select name, positions.seq, (select count(*) from dead_letters where subscriber = name)
 from (select subscriber as name from positions union select subscriber from dead_letters)
@@ -54,6 +65,27 @@ def read(
     else:
         found = connection.execute(_READ.format(only), (after, end, *types, limit)).fetchall()
     return [decode_body(seq, body) for seq, body in found]
+
+
+def hashes_at(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, str]:
+    """Return the chain hashes of the rows that exist, by seq."""
+    found = {}
+    for seq in seqs:
+        row = connection.execute("select hash from journal where seq = ?", (seq,)).fetchone()
+        if row is not None:
+            found[seq] = row[0].hex()
+    return found
+
+
+def old_rows(connection: sqlite3.Connection, before_us: int, after: int, limit: int) -> list[Columns]:
+    """Return rows that have a body and are older than a time."""
+    return [Columns(*row) for row in connection.execute(_OLD, (after, before_us, limit)).fetchall()]
+
+
+def bodies_in(connection: sqlite3.Connection, ranges: Sequence[Range]) -> int:
+    """Return how many rows of some ranges have a body."""
+    counted = (connection.execute(_BODIES, span).fetchone()[0] for span in ranges)
+    return sum(counted)
 
 
 def hash_at(connection: sqlite3.Connection, seq: int) -> str:
@@ -87,6 +119,15 @@ def deployments(
             connection, _NEWEST_IN_STATE, (fraise, environment, since_us, state, limit)
         )
     return rows.load_deployments(connection, _NEWEST, (fraise, environment, since_us, limit))
+
+
+def tally(connection: sqlite3.Connection, slots: Slots, fraise: str) -> Tally:
+    """Return the numbers of the slots' time; row by row, so that memory stays flat."""
+    found = Tally(slots)
+    for (body,) in connection.execute(_OUTCOMES, (fraise, slots.since_us)):
+        found.outcomes.append(decode_outcome(body))
+    found.count(connection.execute(_COUNTED, (slots.since_us, fraise)))
+    return found
 
 
 def placements(connection: sqlite3.Connection, fraise: str, environment: str) -> list[Placement]:

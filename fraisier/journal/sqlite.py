@@ -20,6 +20,7 @@ from fraisier.ids import Ids
 from fraisier.journal import queries
 from fraisier.journal.base import Guard, JournalStatistics, OnCommit
 from fraisier.journal.connection import Database, create_file, refuse_emptied
+from fraisier.journal.expiry import Range
 from fraisier.journal.faults import is_of_one_entry, opening_error, writing_error
 from fraisier.journal.opening import prepare
 from fraisier.journal.schema import fence_id_of
@@ -31,6 +32,9 @@ PENDING_MAX = 10_000
 
 _QUIET_TICKS = 3
 """Positions that no commit has taken along are written after so many idle polls."""
+
+_EXPIRE = "update journal set body = null where seq between ? and ? and body is not null"
+_EXPIRE_ROWS = 5_000
 
 _DEAD_LETTER = "replace into dead_letters values (?, ?, ?, ?)"
 
@@ -347,6 +351,16 @@ class SqliteJournal(SqliteReads):
         """Park an event that a subscriber could not handle."""
         self._writable()
         await self._note(_DEAD_LETTER, (subscriber, seq, self._clock.now_us(), error))
+
+    async def expire(self, ranges: Sequence[Range]) -> int:
+        """Remove the bodies of rows, a few thousand a transaction, so that no other writer waits long."""
+        self._writable()
+        counted = await self._read(lambda connection: queries.bodies_in(connection, ranges))
+        for first, last in ranges:
+            for start in range(first, last + 1, _EXPIRE_ROWS):
+                self._writable()
+                await self._note(_EXPIRE, (start, min(start + _EXPIRE_ROWS - 1, last)))
+        return counted
 
     def statistics(self) -> JournalStatistics:
         """Return counters of this process."""

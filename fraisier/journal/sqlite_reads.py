@@ -9,14 +9,16 @@ from typing import TypeVar
 
 import msgspec
 
-from fraisier.errors import DatabaseConnectionError
+from fraisier.errors import DatabaseConnectionError, ValidationError
 from fraisier.events import Record
 from fraisier.journal import queries
 from fraisier.journal.base import DeadLetter, Follower, Verification
 from fraisier.journal.check import check
 from fraisier.journal.connection import Database, run_once
+from fraisier.journal.expiry import Columns
 from fraisier.journal.faults import reading_error
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
+from fraisier.journal.tally import Slots, Tally
 from fraisier.journal.verify import verify
 
 T = TypeVar("T")
@@ -37,6 +39,9 @@ class SqliteReads:
             return await self._reader.run(job)
         except (sqlite3.Error, msgspec.MsgspecError) as error:
             raise reading_error(self.path, error) from error
+        except UnicodeEncodeError as error:
+            # What a command line holds need not be text, and nothing in the store is called so.
+            raise ValidationError(f"{error.object!r} is not UTF-8 text", cause=error) from error
 
     async def read(
         self,
@@ -51,6 +56,14 @@ class SqliteReads:
         return await self._read(
             lambda connection: queries.read(connection, after, upto, deployment_id, types, limit)
         )
+
+    async def hashes_at(self, seqs: Sequence[int]) -> dict[int, str]:
+        """Return the chain hashes of rows by seq, in hex."""
+        return await self._read(lambda connection: queries.hashes_at(connection, seqs))
+
+    async def old_rows(self, before_us: int, after: int, *, limit: int) -> list[Columns]:
+        """Return rows that were written before a time and have a body."""
+        return await self._read(lambda connection: queries.old_rows(connection, before_us, after, limit))
 
     async def hash_at(self, seq: int) -> str:
         """Return the chain hash of one row, in hex. Raises NotFoundError."""
@@ -73,6 +86,10 @@ class SqliteReads:
         return await self._read(
             lambda connection: queries.deployments(connection, fraise, environment, state, since_us, limit)
         )
+
+    async def tally(self, slots: Slots, *, fraise: str = "") -> Tally:
+        """Return the numbers of the slots' time, of one fraise when named. Rows whose body has expired are not counted."""
+        return await self._read(lambda connection: queries.tally(connection, slots, fraise))
 
     async def placements(self, fraise: str = "", environment: str = "") -> list[Placement]:
         """Return the recorded state of targets."""

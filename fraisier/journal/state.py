@@ -64,6 +64,7 @@ class TargetState(msgspec.Struct):
 class DeploymentState(msgspec.Struct):
     """A deployment as the journal tells it. Empty strings and zeros mean: not yet.
 
+    `fallback` names the place beside its environment that it goes through (empty: through the environment itself).
     `asked` is abort or pause while a person wants it; `child_id` is the rollback of the whole, `children` are those of
     single targets, by name. `hooks` are those of the deployment as a whole; those of a target are among its steps.
     """
@@ -87,6 +88,7 @@ class DeploymentState(msgspec.Struct):
     decision: str = ""
     decided_reason: str = ""
     decided_detail: str = ""
+    fallback: str = ""
     asked: str = ""
     children: dict[str, str] = {}
     undoes: tuple[str, ...] = ()

@@ -3,7 +3,8 @@
 Importing this configures nothing and does not load structlog.
 """
 
-from fraisier.logging.context import ContextualLogger, current_context
+from fraisier.logging.choice import LogChoice, choose_logging
+from fraisier.logging.context import ContextualLogger, current_context, log_context
 from fraisier.logging.formatters import ConsoleFormatter, JSONFormatter
 from fraisier.logging.setup import setup_structured_logging
 from fraisier.logging.subscriber import LoggingSubscriber
@@ -12,7 +13,10 @@ __all__ = [
     "ConsoleFormatter",
     "ContextualLogger",
     "JSONFormatter",
+    "LogChoice",
     "LoggingSubscriber",
+    "choose_logging",
     "current_context",
+    "log_context",
     "setup_structured_logging",
 ]

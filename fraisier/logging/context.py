@@ -21,6 +21,17 @@ def current_context() -> Mapping[str, Any]:
     return _fields.get()
 
 
+@contextmanager
+def log_context(**fields: Any) -> Iterator[None]:
+    """Add fields to every line of this task, and of tasks that it starts, until the block ends: also to the lines of
+    libraries that know nothing of us."""
+    token = _fields.set({**_fields.get(), **fields})
+    try:
+        yield
+    finally:
+        _fields.reset(token)
+
+
 class ContextualLogger:
     """Logs messages with fields, through the stdlib logger of the name (`fraisier` when None).
 
@@ -33,11 +44,8 @@ class ContextualLogger:
     @contextmanager
     def context(self, **fields: Any) -> Iterator[None]:
         """Add fields to every line of this task, and of tasks that it starts, until the block ends."""
-        token = _fields.set({**_fields.get(), **fields})
-        try:
+        with log_context(**fields):
             yield
-        finally:
-            _fields.reset(token)
 
     def is_enabled_for(self, level: int) -> bool:
         """Whether a line of the level (a number of stdlib logging) would go anywhere."""

@@ -42,6 +42,7 @@ _LEVELS: dict[type[ev.Event], int] = {
             ev.TargetRolledBack,
             ev.RecoveryRequested,
             ev.RecoveryDecided,
+            ev.CircuitOpened,
             ev.RollbackStarted,
             ev.LeaseWaiting,
             ev.LeaseRefused,
@@ -70,8 +71,10 @@ _LEVELS: dict[type[ev.Event], int] = {
 
 
 def level_of(event: ev.Event) -> int:
-    """Return the stdlib level of an event: failures error, retries and going back warning, steps debug, the
-    rest info."""
+    """Return the stdlib level of an event: failures error, retries, going back and what people are warned of warning,
+    steps debug, the rest info."""
+    if isinstance(event, ev.HealthPassed) and event.warnings:
+        return logging.WARNING
     return _LEVELS.get(event.__class__, logging.INFO)
 
 

@@ -14,6 +14,9 @@ from fraisier.transports.base import OnOutput, Transport
 
 Action = Literal["start", "stop", "restart", "remove"]
 
+HOST_STEPS = ("preflight", "fetch", "stage", "migrate", "switch", "restart", "cleanup")
+"""The steps of a provider whose targets have releases of their own and a link to the current one."""
+
 
 class Artifact(msgspec.Struct, frozen=True, omit_defaults=True):
     """A version made concrete, the same for every target of a deployment.

@@ -23,7 +23,15 @@ from fraisier.errors import (
     ProviderConnectionError,
     ProviderError,
 )
-from fraisier.providers.base import Action, Artifact, ProviderServices, StepCall, TargetContext, TargetFacts
+from fraisier.providers.base import (
+    HOST_STEPS,
+    Action,
+    Artifact,
+    ProviderServices,
+    StepCall,
+    TargetContext,
+    TargetFacts,
+)
 from fraisier.providers.hooks import run_at_target
 from fraisier.providers.long_steps import LongSteps
 from fraisier.providers.place import Place
@@ -45,15 +53,7 @@ class HostProvider(ABC):
 
     type: ClassVar[str] = ""
     summary: ClassVar[str] = ""
-    steps: ClassVar[tuple[str, ...]] = (
-        "preflight",
-        "fetch",
-        "stage",
-        "migrate",
-        "switch",
-        "restart",
-        "cleanup",
-    )
+    steps: ClassVar[tuple[str, ...]] = HOST_STEPS
     is_here: ClassVar[bool] = False
     """Whether probes may be made from this process instead of from the target."""
 

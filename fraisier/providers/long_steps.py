@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fraisier.commands.jobs import JOBS, forget_step
-from fraisier.errors import InDoubtError, MigrationError, ProviderUnavailableError
+from fraisier.errors import BuildError, InDoubtError, MigrationError, ProviderUnavailableError
 from fraisier.providers.base import StepCall
 from fraisier.providers.jobs import Command, JobName, Jobs, Receipt, is_sound
 from fraisier.providers.outcome import failed
@@ -76,7 +76,7 @@ class LongSteps:
                 # A tree that is half built is thrown away, so there is nothing to be in doubt about.
                 raise ProviderUnavailableError(error.message, context=error.context, cause=error) from error
             if done.exit_code != 0:
-                raise failed(f"build of {self._site.place}", template, done)
+                raise failed(f"build of {self._site.place}", template, done, BuildError)
 
     def forgetting(self) -> str:
         """Return the script that forgets this step's jobs: to run before their tree is removed, or one that is not there

@@ -10,6 +10,7 @@ from fraisier.errors import (
     ProviderError,
     ProviderUnavailableError,
 )
+from fraisier.redaction import clip
 from fraisier.transports.base import Completed
 
 TAIL_LINES = 20
@@ -39,7 +40,7 @@ def failed(
     """Return the error for a user's command (`label` as configured) that did not end with 0."""
     tail = last_lines(done.stdout + "\n" + done.stderr)
     how = f"ended by signal {done.exit_code - 128}" if done.exit_code > 128 else f"exit code {done.exit_code}"
-    said = f": {tail[-1][:300]}" if tail else ""
+    said = f": {clip(tail[-1], 300)}" if tail else ""
     return kind(
         f"{where}: `{label}` failed, {how}{said}",
         context={"exit_code": done.exit_code, "command": label, "output_tail": tail},

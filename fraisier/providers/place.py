@@ -55,7 +55,7 @@ class Place:
         return {
             "FRAISIER_FRAISE": self.context.fraise,
             "FRAISIER_ENVIRONMENT": self.context.environment,
-            "FRAISIER_TARGET": self.context.target.name,
+            "FRAISIER_TARGET": self.context.target.own_name,
             "FRAISIER_VERSION": self.version,
             "FRAISIER_PREVIOUS_VERSION": self._previous_version,
             "FRAISIER_RELEASE_PATH": self.release_path,

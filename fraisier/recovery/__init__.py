@@ -5,7 +5,7 @@ from fraisier.recovery.circuit import CircuitBreakerStrategy
 from fraisier.recovery.circuit_state import CircuitState
 from fraisier.recovery.fallback import FallbackStrategy
 from fraisier.recovery.operation import RetryableOperation
-from fraisier.recovery.retry import RetryStrategy
+from fraisier.recovery.retry import RetryStrategy, retry_after_of
 from fraisier.recovery.rollback import RollbackRecoveryStrategy
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "RetryStrategy",
     "RetryableOperation",
     "RollbackRecoveryStrategy",
+    "retry_after_of",
 ]

@@ -36,7 +36,8 @@ class CircuitBreakerStrategy(RecoveryStrategy):
     Results of calls that began before the circuit last changed its state are ignored in `guard`, and without
     an outstanding trial in half-open.
 
-    At most `max_resources` circuits are kept; a closed one without failures costs nothing.
+    At most `max_resources` circuits are kept; a closed one without failures costs nothing, and one that nobody used for
+    `idle_timeout` seconds (and its `recovery_timeout`) is forgotten, and so closed.
     `on_state_change(resource, old, new)` is called at once and must not block.
     """
 
@@ -53,6 +54,7 @@ class CircuitBreakerStrategy(RecoveryStrategy):
         window: float = 60.0,
         minimum_calls: int = 10,
         max_resources: int = 1024,
+        idle_timeout: float = 3600.0,
         on_state_change: OnStateChange | None = None,
         now: Callable[[], float] = loop_time,
     ) -> None:
@@ -64,6 +66,7 @@ class CircuitBreakerStrategy(RecoveryStrategy):
         self.trial_timeout = trial_timeout
         self._rate = None if failure_rate is None else RateWindow(failure_rate, window, minimum_calls)
         self._max_resources = max_resources
+        self._idle_timeout = max(idle_timeout, recovery_timeout)
         self._on_state_change = on_state_change
         self._now = now
         self._circuits: OrderedDict[str, Circuit] = OrderedDict()
@@ -76,6 +79,13 @@ class CircuitBreakerStrategy(RecoveryStrategy):
         if circuit.state == "open" and self._now() >= circuit.opened_at + self.recovery_timeout:
             return "half_open"
         return circuit.state
+
+    def remaining(self, resource: str) -> float:
+        """Return for how many more seconds an open circuit refuses every call; 0.0 in any other state."""
+        circuit = self._circuits.get(resource)
+        if circuit is None or circuit.state != "open":
+            return 0.0
+        return max(0.0, circuit.opened_at + self.recovery_timeout - self._now())
 
     def statistics(self) -> dict[str, int]:
         """Return how many circuits are kept, by state, and in all under `resources`."""
@@ -91,6 +101,7 @@ class CircuitBreakerStrategy(RecoveryStrategy):
         if circuit is None:
             return True
         now = self._now()
+        self._use(resource, circuit, now)
         if circuit.state == "open" and now >= circuit.opened_at + self.recovery_timeout:
             self._change(resource, circuit, "half_open")
         if circuit.state != "half_open":
@@ -164,17 +175,34 @@ class CircuitBreakerStrategy(RecoveryStrategy):
         return self.state(resource) == "closed"
 
     def _circuit(self, resource: str) -> Circuit:
+        now = self._now()
         circuit = self._circuits.get(resource)
         if circuit is None:
-            self._make_room()
+            self._make_room(now)
             circuit = self._circuits[resource] = Circuit()
-        self._circuits.move_to_end(resource)
+        self._use(resource, circuit, now)
         return circuit
 
-    def _make_room(self) -> None:
+    def _use(self, resource: str, circuit: Circuit, now: float) -> None:
+        circuit.used_at = now
+        self._circuits.move_to_end(resource)
+
+    def _make_room(self, now: float) -> None:
+        """Forget who was not used for long, and who else is one too many: closed circuits first, the longest unused."""
+        while self._circuits:
+            oldest, circuit = next(iter(self._circuits.items()))
+            if circuit.used_at + self._idle_timeout > now:
+                break
+            self._forget(oldest, circuit)
         while len(self._circuits) >= self._max_resources:
             unused = (name for name, circuit in self._circuits.items() if circuit.state == "closed")
-            del self._circuits[next(unused, next(iter(self._circuits)))]
+            name = next(unused, next(iter(self._circuits)))
+            self._forget(name, self._circuits[name])
+
+    def _forget(self, resource: str, circuit: Circuit) -> None:
+        if circuit.state != "closed":
+            self._change(resource, circuit, "closed")
+        del self._circuits[resource]
 
     def _open(self, resource: str, circuit: Circuit, now: float) -> None:
         circuit.opened_at = now
@@ -204,8 +232,12 @@ class GuardedCall:
         if not self._breaker.should_allow_operation(self._resource):
             raise ProviderUnavailableError(
                 f"{self._resource} failed too often and is not asked for now",
-                context={"resource": self._resource, "circuit": self._breaker.state(self._resource)},
-                hint=f"it is tried again {self._breaker.recovery_timeout:g} s after it was found failing",
+                context={
+                    "resource": self._resource,
+                    "circuit": self._breaker.state(self._resource),
+                    "retry_after": self._breaker.remaining(self._resource),
+                },
+                hint=f"it is tried again in {self._breaker.remaining(self._resource):.3g} s",
             )
         self._born = self._breaker.generation(self._resource)
 

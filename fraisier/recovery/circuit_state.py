@@ -20,6 +20,7 @@ class Circuit:
     generation: int = 0
     failures: int = 0
     opened_at: float = 0.0
+    used_at: float = 0.0
     trials: deque[float] = field(default_factory=deque)
     calls: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=CALLS_MAX))
 

@@ -75,16 +75,25 @@ class RetryStrategy(RecoveryStrategy):
         attempt = int(context.get("attempt", 1))
         if attempt >= self.max_attempts:
             return False
-        delay_s = max(self.delay_for(attempt), _retry_after(context))
+        delay_s = max(self.delay_for(attempt), _asked_for(context))
         if self._within_deadline and anyio.current_time() + delay_s >= anyio.current_effective_deadline():
             return False
         await self._sleep(delay_s)
         return True
 
 
-def _retry_after(context: Mapping[str, Any]) -> float:
-    error = context.get("error")
-    asked = context.get("retry_after", getattr(error, "retry_after", None))
+def retry_after_of(error: object) -> float:
+    """Return how long, in seconds, the other side asked to wait: the error's `retry_after`, or that of its context."""
+    asked = getattr(error, "retry_after", None)
     if asked is None:
         asked = getattr(error, "context", {}).get("retry_after")
+    return _seconds(asked)
+
+
+def _asked_for(context: Mapping[str, Any]) -> float:
+    asked = context.get("retry_after")
+    return retry_after_of(context.get("error")) if asked is None else _seconds(asked)
+
+
+def _seconds(asked: object) -> float:
     return float(asked) if isinstance(asked, int | float) else 0.0

@@ -25,17 +25,20 @@ class Capacity:
         """The targets that served and do not now, as far as we know."""
         return frozenset(self._away)
 
-    async def take(self, name: str, *, unless: Callable[[], bool]) -> bool:
+    def allows(self, name: str) -> bool:
+        """Whether `name` may go away now."""
+        return name in self._unserved or name in self._away or len(self._away) < self.limit
+
+    async def room(self, name: str, *, unless: Callable[[], bool]) -> None:
         """Wait until `name` may go away, or until `unless()` holds (look again by `wake`); the caller's scope bounds the
-        wait. Return whether a permit was taken for it."""
-        if name in self._unserved or name in self._away:
-            return False
-        while len(self._away) >= self.limit:
-            if unless():
-                return False
+        wait. Nothing is taken: when the caller has all else that it needs, it asks again."""
+        while not self.allows(name) and not unless():
             await self._changed.wait()
-        self._away.add(name)
-        return True
+
+    def take(self, name: str) -> None:
+        """Let `name`, which is allowed to, go away."""
+        if name not in self._unserved:
+            self._away.add(name)
 
     def lost(self, name: str) -> None:
         """Note that a target stopped serving by itself."""

@@ -17,9 +17,11 @@ from fraisier.errors import (
     InterruptedError,
     LeaseLostError,
     ProviderConnectionError,
+    class_of_code,
 )
 from fraisier.events import types as ev
 from fraisier.journal.fold import TargetState
+from fraisier.logging import log_context
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.plan import PlanTarget
 from fraisier.rollout.steps import StepRunner
@@ -45,7 +47,8 @@ class Crew:
         self.skipped: set[str] = {target.name for target in self.plan.targets if target.action == "skip"}
         self.is_rollback = self.plan.kind == "rollback"
         self._remember()
-        self._limiter = anyio.CapacityLimiter(self.plan.settings.rollout.max_parallel)
+        self.turn = anyio.CapacityLimiter(self.plan.settings.rollout.max_parallel)
+        """Held while something is done at a target. Nobody waits for another target with it in hand."""
         self._fatal: FraisierError | None = None
         steps.stop.watch(capacity.wake)
 
@@ -63,26 +66,38 @@ class Crew:
             elif known.outcome in ("failed", "unreachable", "rolled_back"):
                 self.errors[target.name] = _remembered(known)
 
-    async def side_by_side(self, targets: Sequence[PlanTarget], work: Work, what: str) -> None:
-        """Do `work` on the targets, at most `max_parallel` at once. Raises Halt or LeaseLostError when the walk must end,
-        after every sibling has come to rest."""
+    async def side_by_side(
+        self, targets: Sequence[PlanTarget], work: Work, what: str, *, takes_turns: bool = True
+    ) -> None:
+        """Do `work` on the targets, at most `max_parallel` at once, or when it takes a `turn` by itself. Raises Halt or
+        LeaseLostError when the walk must end, after every sibling has come to rest."""
         async with anyio.create_task_group() as group:
             for target in targets:
                 group.start_soon(
-                    self._isolated, target, work, name=f"{what}:{self.plan.fraise}@{target.name}"
+                    self._isolated,
+                    target,
+                    self._in_turn(work) if takes_turns else work,
+                    name=f"{what}:{self.plan.fraise}@{target.name}",
                 )
         self._raise_fatal()
 
-    async def _isolated(self, target: PlanTarget, work: Work) -> None:
-        async with self._limiter:
-            try:
+    def _in_turn(self, work: Work) -> Work:
+        async def when_it_is_its_turn(target: PlanTarget) -> None:
+            async with self.turn:
                 await work(target)
-            except FraisierError as error:
-                self._fatal = self._fatal or error
-            except Exception as error:  # noqa: BLE001 - a defect at one target must not cut the others off in mid-step
-                self._fatal = self._fatal or DeploymentError(
-                    f"internal error at {target.name}: {error!r}", cause=error
-                )
+
+        return when_it_is_its_turn
+
+    async def _isolated(self, target: PlanTarget, work: Work) -> None:
+        try:
+            with log_context(target=target.name):
+                await work(target)
+        except FraisierError as error:
+            self._fatal = self._fatal or error
+        except Exception as error:  # noqa: BLE001 - a defect at one target must not cut the others off in mid-step
+            self._fatal = self._fatal or DeploymentError(
+                f"internal error at {target.name}: {error!r}", cause=error
+            )
         if self._fatal is not None:
             self.capacity.wake()
 
@@ -176,4 +191,5 @@ def _remembered(known: TargetState) -> FraisierError:
     message = known.error or f"{known.name} is {known.outcome}"
     if known.outcome == "unreachable":
         return ProviderConnectionError(message)
-    return DeploymentError(message, code=known.reason.upper() or None)
+    code = known.reason.upper()
+    return (class_of_code(code) or DeploymentError)(message, code=code or None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import anyio
 import msgspec
@@ -12,16 +13,19 @@ from fraisier.errors import (
     DeploymentError,
     FraisierError,
     InterruptedError,
+    ProviderConnectionError,
     UsageError,
 )
 from fraisier.events import Actor
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState
 from fraisier.providers.base import Artifact, Provider
+from fraisier.recovery import FallbackStrategy
 from fraisier.rollout.capacity import Capacity
+from fraisier.rollout.fallback import meant_at, places_left, settings_at
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.life import Life
-from fraisier.rollout.plan import Plan, PlanTarget, Seen, decode_plan, encode_plan, make_plan
+from fraisier.rollout.plan import Plan, PlanTarget, Seen, decode_plan, encode_plan, make_plan, repair_first
 from fraisier.rollout.reopen import away_now, whereabouts
 from fraisier.rollout.request import DeployRequest, select, suggestion
 from fraisier.rollout.restore import to_restore
@@ -31,10 +35,13 @@ from fraisier.rollout.runner import Runner
 from fraisier.rollout.steps import StepRunner
 from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.strategies import STRATEGIES
-from fraisier.rollout.verdict import Verdict, reason_of
+from fraisier.rollout.verdict import Halt, Verdict, reason_of
 from fraisier.rollout.world import World
 
 _DECIDE_S = 30.0
+_CLOSE_S = 15.0
+_PREPARATION = "prepare"
+"""What failed when a deployment asks for another place; no step of a target is called so."""
 
 
 class Deployer(Life):
@@ -64,8 +71,13 @@ class Deployer(Life):
         self._request = request
         self._is_ending = False
         self._is_leaving = False
+        self._hint = ""
         limit, exclude = ((), ()) if frozen is not None else (request.limit, request.exclude)
         self._targets: tuple[Target, ...] = select(self._settings.targets, limit, exclude)
+        meant = self._targets if frozen is None else [planned.target for planned in frozen.targets]
+        self._chosen = frozenset(target.own_name for target in meant)
+        self._place = "" if frozen is None else frozen.fallback
+        self._lease: Lease | None = None
         if request.strategy and request.strategy not in STRATEGIES:
             raise UsageError(
                 f"unknown strategy {request.strategy!r}{suggestion(request.strategy, list(STRATEGIES))}"
@@ -97,28 +109,55 @@ class Deployer(Life):
         return self._result()
 
     async def _leased(self, lease: Lease, provider: Provider) -> DeploymentResult:
+        self._lease = lease
+        if self._state.decision == "fallback":
+            # An earlier process decided that, and did not come to a plan.
+            return await self._go_through(self._state.fallback, lease)
         if self._resumes and self._state.plan:
             return await self._go_on(decode_plan(self._state.plan), lease, provider)
         self._stop.check()
         if refusal := await self._refusal(force=self._request.force):
             await self._end_failed("needs_attention", "unfinished", refusal)
             return self._result("look at the targets, then deploy with --force")
-        contexts = self._contexts()
-        with self._world.subjects.known(self.deployment_id, provider, contexts):
+        return await self._begin(lease, provider)
+
+    async def _begin(self, lease: Lease, provider: Provider) -> DeploymentResult:
+        """Look, plan, and carry the plan out; where even the plan fails, go through a fallback, or end as failed."""
+        with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
             try:
                 plan = await self._prepare_plan(provider)
             except InterruptedError:
                 raise
-            except DeploymentError as error:
-                await self._end_failed("failed", reason_of(error), self._safe(error))
-                return self._result(await self._or_go_on(error.hint))
+            except Halt as halt:
+                verdict, hint = halt.verdict, "check the network and the hosts, then deploy again"
             except FraisierError as error:
-                await self._end_failed("failed", "prepare_failed", self._safe(error))
-                return self._result(error.hint)
-            if plan is None:
-                return self._result("check the network and the hosts, then deploy again")
-            await self._carry_out(plan, lease, provider)
-        return self._result()
+                hint = error.hint
+                reason = reason_of(error) if isinstance(error, DeploymentError) else "prepare_failed"
+                verdict = Verdict("prepare", reason, self._safe(error), error)
+            else:
+                await self._carry_out(plan, lease, provider)
+                return self._result(self._hint)
+        if place := await self._other_place(verdict):
+            return await self._go_through(place, lease)
+        await self._say_whether_it_helped(verdict)
+        outcome = "unreachable" if verdict.kind == "unreachable" else "failed"
+        await self._end_failed(outcome, verdict.reason, verdict.detail)
+        return self._result(
+            await self._or_go_on(hint) if isinstance(verdict.error, DeploymentError) else hint
+        )
+
+    async def _go_through(self, place: str, lease: Lease) -> DeploymentResult:
+        """Carry the deployment out at another place, whole. What was looked at before is not asked again."""
+        settings = settings_at(self._settings, place)
+        fleet = {target.own_name for target in self._settings.targets}
+        self._targets = meant_at(settings.targets, self._chosen, fleet)
+        self._settings, self._place = settings, place
+        provider = self._world.make_provider(settings)
+        try:
+            return await self._begin(lease, provider)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_S):
+                await provider.aclose()
 
     async def _go_on(self, plan: Plan, lease: Lease, provider: Provider) -> DeploymentResult:
         """Carry out what is left of a plan that another process began. Nothing but the journal and the targets are asked."""
@@ -126,10 +165,10 @@ class Deployer(Life):
             seen = await self._look(provider, ())
             plan = msgspec.structs.replace(plan, down=away_now(plan, self._state, seen))
             await self._carry_out(plan, lease, provider, [name for name, look in seen.items() if look.serves])
-        return self._result()
+        return self._result(self._hint)
 
-    async def _prepare_plan(self, provider: Provider) -> Plan | None:
-        """Return the plan, now in the journal, or None when nobody could be reached and the end is written."""
+    async def _prepare_plan(self, provider: Provider) -> Plan:
+        """Return the plan, now in the journal. Raises Halt when targets could not be reached."""
         with anyio.CancelScope(deadline=anyio.current_time() + self._settings.timeout_s) as scope:
             artifact, seen = await self._stop.unless_asked(lambda: self._learn(provider))
         if scope.cancelled_caught:
@@ -147,13 +186,14 @@ class Deployer(Life):
             )
         if lost and (self._settings.rollout.on_unreachable == "abort" or len(lost) == len(targets)):
             what = "; ".join(f"{name}: {seen[name].unreachable}" for name in lost[:5])
-            await self._end_failed("unreachable", "unreachable", what)
-            return None
+            raise Halt(Verdict("unreachable", "unreachable", what, ProviderConnectionError(what)))
         plan = await self._plan(artifact, seen, targets, skip=lost)
         await self._supersede_unfinished()
         await self._say(
             ev.DeploymentPlanned(
                 **self._about(),
+                provider=plan.provider,
+                fallback=plan.fallback,
                 version=plan.version,
                 previous_version=plan.previous_version,
                 strategy=plan.strategy,
@@ -182,6 +222,7 @@ class Deployer(Life):
         skipped = [target.name for target in plan.targets if target.action == "skip"]
         if not plan.changes and not skipped:
             self._is_ending = True
+            await self._say_whether_it_helped(Verdict("done"))
             await self._say(
                 ev.DeploymentSucceeded(
                     **self._about(), outcome="unchanged", reason="unchanged", duration_s=self._took_s()
@@ -220,14 +261,15 @@ class Deployer(Life):
         if self._resumes and self._goes_back(runner):
             doubt = await Runner(steps, capacity=capacity, releases=releases).settle()
         # Who aborts what needed attention has looked, and wants it to end.
-        if doubt is not None and not (self._stop.aborted and self._was == "needs_attention"):
+        is_looked_at = self._stop.aborted and self._was == "needs_attention"
+        if doubt is not None and not is_looked_at:
             await self._conclude(plan, doubt, rollbacks, capacity)
             return
         if self._state.decision:
             verdict = Verdict("changed", self._state.decided_reason, self._state.decided_detail)
             await self._conclude(plan, verdict, rollbacks, capacity)
             return
-        verdict = await runner.run(plan.settings.timeout_s)
+        verdict = await runner.run(plan.settings.timeout_s, is_looked_at=is_looked_at)
         await self._conclude(plan, verdict, rollbacks, capacity)
 
     def _goes_back(self, runner: Runner) -> bool:
@@ -240,7 +282,14 @@ class Deployer(Life):
         if self._stop.aborted and verdict.kind != "doubt" and not self._state.decision:
             # It was promised while the last step ran: the end is that of an abort, whatever that step came to.
             verdict = Verdict("interrupted", "interrupted", self._stop.reason)
+        if verdict.kind in ("prepare", "unreachable") and (place := await self._other_place(verdict)):
+            assert self._lease is not None
+            await self._go_through(place, self._lease)
+            return
+        await self._say_whether_it_helped(verdict)
         self._is_ending = verdict.kind != "interrupted"
+        if verdict.reason == "capacity":
+            self._hint = repair_first(sorted(capacity.away))
         if verdict.kind not in ("done", "interrupted") and verdict.reason != "aborted":
             await self._hook("on_failure", "needs_attention" if verdict.kind == "doubt" else "failed")
         match verdict.kind:
@@ -334,6 +383,43 @@ class Deployer(Life):
         self._state.decision = action
         self._state.decided_reason, self._state.decided_detail = verdict.reason, verdict.detail
         return action
+
+    async def _other_place(self, verdict: Verdict) -> str:
+        """Ask whether a deployment that failed before it changed anything goes through another provider; return the name of
+        that place, or nothing. The answer is in the journal before it is acted on."""
+        places, error = places_left(self._settings, self._state), verdict.error
+        if not places or error is None:
+            return ""
+        decided = await self._scribe.ask(
+            ev.RecoveryRequested(
+                **self._about(),
+                step=_PREPARATION,
+                provider=self._settings.provider,
+                code=error.code,
+                error_type=type(error).__name__,
+                message=verdict.detail,
+                recoverable=error.recoverable,
+                on_failure=self._settings.rollout.on_failure,
+                fallbacks=places,
+            ),
+            timeout_s=_DECIDE_S,
+        )
+        if not isinstance(decided, ev.RecoveryDecided) or decided.action != "fallback":
+            return ""
+        if decided.fallback not in places:
+            return ""
+        self._state.decision, self._state.fallback = "fallback", decided.fallback
+        return decided.fallback
+
+    async def _say_whether_it_helped(self, verdict: Verdict) -> None:
+        """Of a deployment that went through a fallback, say whether that was a way out."""
+        if not self._place or verdict.kind == "interrupted":
+            return
+        about: dict[str, Any] = {**self._about(), "step": _PREPARATION, "strategy": FallbackStrategy.name}
+        if verdict.kind in ("done", "partial"):
+            await self._say(ev.RecoverySucceeded(**about))
+        else:
+            await self._say(ev.RecoveryFailed(**about, message=verdict.detail))
 
     async def _take_back(
         self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity
@@ -445,13 +531,17 @@ class Deployer(Life):
         async with anyio.create_task_group() as group:
             group.start_soon(look, name=f"look:{self._fraise.name}")
             try:
-                artifact = await provider.resolve(self._settings, self._request.version)
+                artifact = await provider.resolve(self._settings, self._wanted())
             except FraisierError as error:
                 failure = error
                 group.cancel_scope.cancel()
         if failure is not None:
             raise failure
         return artifact, seen
+
+    def _wanted(self) -> str:
+        """Return the version that is meant. One that was found out stays, even if the branch has moved on since."""
+        return (self._state.version if self._place else "") or self._request.version
 
     async def _plan(
         self,
@@ -474,4 +564,5 @@ class Deployer(Life):
             strategy=self._request.strategy,
             force=self._request.force,
             skip=skip,
+            fallback=self._place,
         )

@@ -8,13 +8,16 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import anyio
+import msgspec
 from anyio.streams.memory import MemoryObjectSendStream
 
 from fraisier.errors import FraisierError, ResponderError
 from fraisier.events import Actor
 from fraisier.events import types as ev
 from fraisier.journal.fold import Tables
+from fraisier.logging import log_context
 from fraisier.providers.base import Action, Provider, TargetContext
+from fraisier.rollout.fallback import is_beside
 from fraisier.rollout.look import Look
 from fraisier.rollout.plan import decode_plan
 from fraisier.rollout.request import find_environment, select
@@ -43,12 +46,11 @@ class Fleet:
         Raises DeploymentLockError while a deployment runs."""
         operation = self._world.ids.deployment()
         outcome: dict[str, FraisierError | None] = {}
-        chosen = await self._orphans(limit) if action == "remove" else []
-        chosen = chosen or self._chosen(limit)
+        chosen = await self._recorded(limit, orphans=action == "remove") or self._chosen(limit)
         limiter = anyio.CapacityLimiter(self._settings.rollout.max_parallel)
-        provider = self._world.make_provider(self._settings)
+        provider = self._world.make_provider(chosen[0].settings)
         async with self._world.leases.hold(self._fraise, self._environment, operation) as lease:
-            scribe = Scribe(self._world.bus, Tables(), lease.guard)
+            scribe = Scribe(self._world.bus, Tables(), lease.guard, scrub=self._world.redactor.scrub)
 
             async def one(context: TargetContext) -> None:
                 async with limiter:
@@ -83,6 +85,21 @@ class Fleet:
             "target": context.target.name,
             "action": action,
         }
+        with log_context(
+            fraise=self._fraise, environment=self._environment, target=context.target.name, step=action
+        ):
+            return await self._controlled(scribe, provider, context, about, actor, epoch)
+
+    async def _controlled(
+        self,
+        scribe: Scribe,
+        provider: Provider,
+        context: TargetContext,
+        about: dict[str, Any],
+        actor: Actor,
+        epoch: int,
+    ) -> FraisierError | None:
+        action: Action = about["action"]
         intent = await scribe.say(ev.ServiceRequested(**about, actor=actor))
         started = anyio.current_time()
         try:
@@ -172,10 +189,13 @@ class Fleet:
                 "environment": self._environment,
                 "target": context.target.name,
                 "healthy": isinstance(verdict, ev.HealthPassed),
+                "status": _status(verdict),
                 "check_type": verdict.check_type,
                 "reason": getattr(verdict, "reason", "") or None,
                 "message": verdict.message or None,
                 "duration_s": verdict.duration_s,
+                "warnings": list(verdict.warnings),
+                "parts": [msgspec.to_builtins(part) for part in verdict.parts],
             }
 
         try:
@@ -214,13 +234,16 @@ class Fleet:
             with anyio.CancelScope(shield=True), anyio.move_on_after(10.0):
                 await provider.aclose()
 
-    async def _orphans(self, limit: Sequence[str]) -> list[TargetContext]:
-        """Return what the globs mean of targets that only the journal still knows, with the settings of their last plan."""
+    async def _recorded(self, limit: Sequence[str], *, orphans: bool) -> list[TargetContext]:
+        """Return what the globs mean of the targets of fallbacks and, where `orphans` are asked for, of those that only the
+        journal still knows, with the settings of their last plan. All are of one provider: that of the first."""
         configured = {target.name for target in self._settings.targets}
         found: list[TargetContext] = []
         for place in await self._world.journal.placements(self._fraise, self._environment):
             meant = any(fnmatchcase(place.target, glob) for glob in limit)
             if not meant or place.target in configured or place.health == "removed":
+                continue
+            if not (orphans or is_beside(place.target)):
                 continue
             state = await self._world.journal.deployment(place.deployment_id) if place.deployment_id else None
             if state is None or not state.plan:
@@ -230,10 +253,19 @@ class Fleet:
                 if target.name == place.target:
                     settings = target.settings or plan.settings
                     found.append(TargetContext(self._fraise, self._environment, target.target, settings))
-        return found
+        return [context for context in found if context.settings.provider == found[0].settings.provider]
 
     def _chosen(self, limit: Sequence[str]) -> list[TargetContext]:
         return [
             TargetContext(self._fraise, self._environment, target, self._settings)
             for target in select(self._settings.targets, limit, ())
         ]
+
+
+def _status(verdict: ev.HealthVerdict) -> str:
+    """Return pass, fail, or error: the target could not be asked, so nothing is known of it."""
+    if isinstance(verdict, ev.HealthPassed):
+        return "pass"
+    reason = getattr(verdict, "reason", "")
+    unasked = reason == "no_answer" and not verdict.counts.get("fail")
+    return "error" if unasked or reason in ("unreachable", "error") else "fail"

@@ -26,6 +26,7 @@ from fraisier.errors import (
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, StepState
 from fraisier.journal.state import hook_key
+from fraisier.logging import log_context
 from fraisier.providers.base import HookCall, Provider, StepCall, TargetContext
 from fraisier.providers.hooks import HookRunner
 from fraisier.redaction import Redactor
@@ -224,7 +225,11 @@ class Hooks:
             await self._scribe.say(ev.HookSucceeded(**self._about(due), attempt=attempt, duration_s=took_s))
 
     async def _perform(self, due: Due, call: StepCall) -> None:
-        limit_s = due.hook.timeout_s
+        place = {"target": due.target.name} if due.target is not None else {}
+        with log_context(**place, step=f"hook:{due.hook.name}"):
+            await self._within(due, call, due.hook.timeout_s)
+
+    async def _within(self, due: Due, call: StepCall, limit_s: float) -> None:
         with anyio.CancelScope(deadline=anyio.current_time() + limit_s) as scope:
             try:
                 await (

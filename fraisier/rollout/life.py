@@ -24,6 +24,7 @@ from fraisier.events import Actor, Event, Record
 from fraisier.events import types as ev
 from fraisier.events.steering import SteeringRequest
 from fraisier.journal.fold import DeploymentState, Tables
+from fraisier.logging import log_context
 from fraisier.providers.base import Provider, TargetContext
 from fraisier.rollout.beside import beside
 from fraisier.rollout.hooks import Hooks
@@ -79,7 +80,7 @@ class Life(ABC):
         self._options = dict(options)
         self._lock_wait_s = lock_wait_s
         self.deployment_id = resumes.id if resumes is not None else world.ids.deployment()
-        self._scribe = Scribe(world.bus, Tables())
+        self._scribe = Scribe(world.bus, Tables(), scrub=world.redactor.scrub)
         self._hooks: Hooks | None = None
         self._was = ""
         """The state that a resumed deployment was found in."""
@@ -99,7 +100,7 @@ class Life(ABC):
         """Return how it ended. Raises what leaves no terminal row: a lost lease, a store that does not answer, cancellation
         (after `deployment.interrupted` was written), and the lock of a deployment that was to be resumed."""
         self._started = anyio.current_time()
-        with self._world.helm.heard(self.deployment_id) as requests:
+        with self._world.helm.heard(self.deployment_id) as requests, log_context(**self._about()):
             return await beside(self._live, lambda: self._attend(requests), f"requests:{self.deployment_id}")
 
     async def _live(self) -> DeploymentResult:

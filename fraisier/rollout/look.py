@@ -7,10 +7,16 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from fraisier.bus import Bus
-from fraisier.errors import FraisierError, ProviderConnectionError, ResponderError
+from fraisier.errors import (
+    FraisierError,
+    ProviderConnectionError,
+    ProviderUnavailableError,
+    ResponderError,
+)
 from fraisier.events import types as ev
 from fraisier.providers.base import Provider, TargetContext, TargetFacts
 from fraisier.rollout.plan import Seen
+from fraisier.rollout.verdict import reason_of
 
 _LOOK_S = 60.0
 
@@ -58,6 +64,10 @@ class Look:
             return Seen(unreachable=f"no answer within {_LOOK_S:g} s", reason="timeout")
         except ProviderConnectionError as error:
             return Seen(unreachable=error.message, reason=str(error.context.get("reason", "unreachable")))
+        except ProviderUnavailableError as error:
+            if "circuit" not in error.context:
+                return Seen(problem=error.message)
+            return Seen(unreachable=error.message, reason=reason_of(error))
         except Exception as error:  # noqa: BLE001 - per-target isolation: one target's look must not end the others'
             return Seen(problem=error.message if isinstance(error, FraisierError) else repr(error))
         return Seen(facts, healthy)

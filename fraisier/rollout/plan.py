@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from fraisier.config.schema import Environment, Target
-from fraisier.errors import DeploymentError
+from fraisier.errors import DatabaseError, DeploymentError
 from fraisier.journal.fold import Placement, Release
 from fraisier.providers.base import Artifact, TargetFacts
 from fraisier.rollout.strategies import STRATEGIES
@@ -44,7 +44,8 @@ class PlanTarget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """All that a deployment is driven by. `settings` keeps templates and secret references unresolved, and no targets."""
+    """All that a deployment is driven by. `settings` keeps templates and secret references unresolved, and no targets.
+    `fallback` names the place beside its environment that it goes through; what may be tried after it is in `settings`."""
 
     deployment_id: str
     kind: Literal["deploy", "rollback"]
@@ -52,6 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fraise_type: str
     environment: str
     provider: str
+    fallback: str = ""
     settings: Environment
     version: str = ""
     artifact: Artifact | None = None
@@ -226,6 +228,7 @@ def make_plan(
     strategy: str = "",
     force: bool = False,
     skip: Sequence[str] = (),
+    fallback: str = "",
 ) -> Plan:
     """Return the plan that brings `artifact` to `targets`, less those in `skip`.
 
@@ -272,6 +275,7 @@ def make_plan(
         fraise_type=fraise_type,
         environment=environment,
         provider=settings.provider,
+        fallback=fallback,
         settings=msgspec.structs.replace(settings, targets=()),
         version=artifact.version,
         artifact=artifact,
@@ -309,7 +313,7 @@ def check_capacity(changing: Sequence[str], down: Sequence[str], limit: int) -> 
         "changing more would leave too few",
         code="CAPACITY",
         context={"down": list(down), "max_unavailable": limit},
-        hint=f"repair them first with --limit {','.join(down)}, or raise rollout.max_unavailable",
+        hint=repair_first(down),
     )
 
 
@@ -326,7 +330,15 @@ class _Format(msgspec.Struct):
 
 
 def decode_plan(data: bytes) -> Plan:
-    """Return the plan that the journal kept. Raises DeploymentError for one of a newer format."""
+    """Return the plan that the journal kept. Raises DeploymentError for one of a newer format, DatabaseError for what is no
+    plan any more."""
+    try:
+        return _decoded(data)
+    except msgspec.MsgspecError as error:
+        raise DatabaseError(f"a plan in the store is damaged: {error}", cause=error) from error
+
+
+def _decoded(data: bytes) -> Plan:
     found = msgspec.json.decode(data, type=_Format).format
     if found > PLAN_FORMAT:
         raise DeploymentError(
@@ -335,3 +347,8 @@ def decode_plan(data: bytes) -> Plan:
             hint="use the version of Fraisier that made the plan, or a newer one",
         )
     return _decode(data)
+
+
+def repair_first(down: Sequence[str]) -> str:
+    """Return the hint for a deployment that others than its own targets keep from taking any away."""
+    return f"repair them first with --limit {','.join(down)}, or raise rollout.max_unavailable"

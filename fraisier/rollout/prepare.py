@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from fraisier.errors import (
     FraisierError,
     HookError,
     InDoubtError,
     InterruptedError,
     ProviderConnectionError,
+    ProviderError,
 )
-from fraisier.rollout.cleaning import Cleaner
 from fraisier.rollout.crew import ENDS_EVERYTHING, Crew
-from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.plan import PREPARE_STEPS, PlanTarget
 from fraisier.rollout.verdict import Halt, Verdict, reason_of
 
@@ -19,9 +20,8 @@ from fraisier.rollout.verdict import Halt, Verdict, reason_of
 class Preparation:
     """Prepares all targets of a plan. Whatever fails here, nothing is switched anywhere."""
 
-    def __init__(self, crew: Crew, cleaner: Cleaner) -> None:
+    def __init__(self, crew: Crew) -> None:
         self._crew = crew
-        self._cleaner = cleaner
         self._plan = crew.plan
 
     async def run(self) -> None:
@@ -32,16 +32,8 @@ class Preparation:
         await self._crew.side_by_side(self._plan.changes, self._one, "prepare")
         await self._barrier()
         if hooks is not None:
-            await self._hooks_after(hooks)
-        await self._migrate_once()
-
-    async def _hooks_after(self, hooks: Hooks) -> None:
-        try:
             await hooks.gate("after_prepare", "prepare")
-        except Halt as halt:
-            if halt.verdict.kind == "prepare":
-                await self._cleaner.after_failed_preparation()
-            raise
+        await self._migrate_once()
 
     async def _one(self, target: PlanTarget) -> None:
         crew = self._crew
@@ -88,12 +80,11 @@ class Preparation:
             for name in unreached:
                 crew.capacity.lost(name)
             return
-        await self._cleaner.after_failed_preparation()
+        first = _cause(crew.errors.values())
         if only_unreached:
-            raise Halt(Verdict("unreachable", "unreachable", crew.first_error()))
+            raise Halt(Verdict("unreachable", "unreachable", crew.first_error(), first))
         otherwise = "migrate_failed" if self._has_tried_to_migrate() else "prepare_failed"
-        reason = _reason(next(iter(crew.errors.values())), otherwise)
-        raise Halt(Verdict("prepare", reason, crew.first_error()))
+        raise Halt(Verdict("prepare", _reason(first, otherwise), crew.first_error(), first))
 
     async def _migrate_once(self) -> None:
         """Run a migration of the kind `on: first` on its target, before the first target of all is changed."""
@@ -139,9 +130,13 @@ class Preparation:
     async def _give_up(self, target: PlanTarget, error: FraisierError) -> None:
         self._crew.errors[target.name] = error
         await self._crew.say_failed(target, "migrate", error)
-        await self._cleaner.after_failed_preparation()
 
 
 def _reason(error: FraisierError, otherwise: str) -> str:
     """Return the word for a failed preparation; a hook's failure has its own."""
     return reason_of(error) if error.code == HookError.default_code else otherwise
+
+
+def _cause(errors: Collection[FraisierError]) -> FraisierError:
+    """Return the first failure, but before all one that is no provider's: another provider would not help against it."""
+    return next((e for e in errors if not isinstance(e, ProviderError)), next(iter(errors)))

@@ -21,7 +21,8 @@ class TargetResult(msgspec.Struct, frozen=True):
 
 
 class DeploymentResult(msgspec.Struct, frozen=True):
-    """The end of a deployment; the fields of the last JSON line that the command line prints."""
+    """The end of a deployment; the fields of the last JSON line that the command line prints. `provider` is the one that
+    served, `fallback` the name of the place beside its environment that it went through."""
 
     outcome: str
     reason: str | None
@@ -34,6 +35,8 @@ class DeploymentResult(msgspec.Struct, frozen=True):
     duration_s: float
     audit_head: str
     targets: tuple[TargetResult, ...]
+    provider: str | None = None
+    fallback: str | None = None
     hint: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,8 +60,7 @@ NOT_ENDED = frozenset({"planned", "queued", "running", "rolling_back"})
 
 def result_of(state: DeploymentState, audit_head: str, hint: str = "") -> DeploymentResult:
     """Return the result that the folded state tells. `audit_head` is the hex hash of the chain's head."""
-    planned = _decode_outline(state.plan).targets if state.plan else ()
-    found = {target.name: target.current_version for target in planned}
+    found = _found_before(state.plan)
     targets = tuple(_target_result(state, name, found.get(name, "")) for name in state.targets)
     duration_s = state.duration_s or max(0, state.finished_us - state.requested_us) / 1_000_000
     return DeploymentResult(
@@ -73,8 +75,19 @@ def result_of(state: DeploymentState, audit_head: str, hint: str = "") -> Deploy
         duration_s=round(duration_s, 6),
         audit_head=audit_head,
         targets=targets,
+        provider=state.provider or None,
+        fallback=state.fallback or None,
         hint=hint or None,
     )
+
+
+def _found_before(plan: bytes) -> dict[str, str]:
+    """Return the version that each target had when the plan was made; a damaged plan tells nothing."""
+    try:
+        planned = _decode_outline(plan).targets if plan else ()
+    except msgspec.MsgspecError:
+        return {}
+    return {target.name: target.current_version for target in planned}
 
 
 def _target_result(state: DeploymentState, name: str, found: str) -> TargetResult:

@@ -180,6 +180,8 @@ class Rollbacks:
             await self._scribe.say(
                 ev.DeploymentPlanned(
                     **child,
+                    provider=plan.provider,
+                    fallback=plan.fallback,
                     version=plan.version,
                     previous_version=plan.previous_version,
                     strategy=plan.strategy,

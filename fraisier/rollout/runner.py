@@ -61,8 +61,9 @@ class Runner:
         self._before = frozenset(self.crew.updated)
         """Updated by an earlier process: verified again before anything is called a success."""
 
-    async def run(self, timeout_s: float) -> Verdict:
-        """Walk the plan to its end and return the verdict; every wait ends when `timeout_s` has passed.
+    async def run(self, timeout_s: float, *, is_looked_at: bool = False) -> Verdict:
+        """Walk the plan to its end and return the verdict; every wait ends when `timeout_s` has passed. `is_looked_at` says
+        that a person knows what is in doubt, and that it keeps nothing from its end.
 
         Raises LeaseLostError when the plan is no longer ours to carry out."""
         verdict: Verdict | None = None
@@ -70,9 +71,9 @@ class Runner:
             self._pauses.holds_still(scope)
             verdict = await beside(self._walk_plan, self._pauses.attend, f"pauses:{self.plan.fraise}")
         if scope.cancelled_caught:
-            return await self._out_of_time("timeout", timeout_s)
+            verdict = await self._out_of_time("timeout", timeout_s)
         if verdict is not None:
-            return verdict
+            return verdict if is_looked_at else await self._put_to_rest(verdict)
         await self._cleaner.after_success()
         failed = [target.name for target in self.plan.changes if target.name in self.crew.errors]
         if failed or self.crew.skipped:
@@ -80,36 +81,49 @@ class Runner:
             return Verdict("partial", "partial", self.crew.first_error() or missing)
         return Verdict("done")
 
-    async def settle(self) -> Verdict | None:
-        """Before a resumed deployment goes back: let what an earlier process began, and may still run by itself, come to
-        its end. Return the verdict when a person must look."""
-        crew, hooks = self.crew, self.steps.hooks
+    async def _put_to_rest(self, verdict: Verdict) -> Verdict:
+        """Before the consequence of a failure is drawn: what was cut off and may go on by itself comes to its end, and what a
+        failed preparation left is removed."""
+        if verdict.kind == "doubt" or (verdict.kind == "interrupted" and not self.steps.stop.aborted):
+            return verdict
+        doubt = await self.settle()
+        if doubt is not None:
+            return doubt
+        if verdict.kind in ("prepare", "unreachable"):
+            await self._cleaner.after_failed_preparation()
+        return verdict
 
-        async def one(target: PlanTarget) -> None:
-            for step in _DETACHED_STEPS:
-                try:
-                    await self.steps.settle(target, step)
-                except InDoubtError as error:
-                    await crew.say_in_doubt(target, step, error)
-                    raise
+    async def settle(self) -> Verdict | None:
+        """Before a deployment goes back: let what was begun, by an earlier process or by this one, and may still run by
+        itself, come to its end. Return the verdict when a person must look."""
+        # What made this walk end is no reason to leave something running.
+        crew, hooks = Crew(self.steps, self.capacity), self.steps.hooks
 
         begun = [
             t for t in self.plan.changes if any(self.steps.in_doubt(t, step) for step in _DETACHED_STEPS)
         ]
         try:
-            await crew.side_by_side(begun, one, "settle")
+            await crew.side_by_side(begun, self._settle_one, "settle")
         except Halt as halt:
             return halt.verdict
         if hooks is not None:
             await hooks.give_up()
         return None
 
+    async def _settle_one(self, target: PlanTarget) -> None:
+        for step in _DETACHED_STEPS:
+            try:
+                await self.steps.settle(target, step)
+            except InDoubtError as error:
+                await self.crew.say_in_doubt(target, step, error)
+                raise
+
     async def _walk_plan(self) -> Verdict | None:
         hooks = self.steps.hooks
         try:
             if hooks is not None:
                 await hooks.gate("before_deploy", "prepare")
-            await Preparation(self.crew, self._cleaner).run()
+            await Preparation(self.crew).run()
             await self._settle_failures()
             await self._all_waves()
             await self._confirm()
@@ -154,7 +168,7 @@ class Runner:
         if number not in self.steps.state.waves:
             await self.scribe.say(ev.WaveStarted(**crew.about(), wave=number, targets=names))
         crew.open = set(names)
-        await crew.side_by_side(targets, self._change, f"wave {number}")
+        await crew.side_by_side(targets, self._change, f"wave {number}", takes_turns=False)
         if crew.exceeded and not crew.is_rollback:
             failed = tuple(name for name in names if name in crew.errors)
             await self.scribe.say(ev.WaveFailed(**crew.about(), wave=number, failed=failed))
@@ -186,19 +200,40 @@ class Runner:
             self.capacity.wake()
 
     async def _change_when_permitted(self, target: PlanTarget) -> None:
+        """Wait until the target may go away and it is its turn, whichever comes last; who waits for the one does not keep
+        the other from somebody else. A pause that began meanwhile holds it back, too."""
+        crew, capacity = self.crew, self.capacity
+        is_doubtful = (
+            target.name in capacity.away and not crew.is_rollback and not self._was_restarted(target)
+        )
+        while True:
+            try:
+                await self._pauses.gate()
+            except Halt:
+                return  # the crew knows what halts the walk, and the wave draws the consequence
+            await capacity.room(target.name, unless=lambda: crew.halted or crew.hopeless)
+            async with crew.turn:
+                if crew.halted:
+                    return
+                if self.steps.stop.paused and not crew.is_rollback:
+                    continue
+                if is_doubtful:
+                    is_doubtful = False
+                    try:
+                        await self._look_again(target)
+                    except ProviderConnectionError as error:
+                        await self._failed(target, "", error)
+                        return
+                elif capacity.allows(target.name):
+                    capacity.take(target.name)
+                    await self._change_now(target)
+                    return
+                elif crew.hopeless:
+                    crew.errors[target.name] = self._no_permit(target)
+                    return
+
+    async def _change_now(self, target: PlanTarget) -> None:
         crew = self.crew
-        try:
-            used = await self._permit(target)
-        except ProviderConnectionError as error:
-            await self._failed(target, "", error)
-            return
-        if crew.halted:
-            if used:
-                self.capacity.back(target.name)
-            return
-        if not used and crew.hopeless and target.name not in self.capacity.away:
-            crew.errors[target.name] = self._no_permit(target)
-            return
         started = anyio.current_time()
         step = ""
         try:
@@ -218,23 +253,6 @@ class Runner:
             raise
         except FraisierError as error:
             await self._failed(target, step, error)
-
-    async def _permit(self, target: PlanTarget) -> bool:
-        """Wait until the target may go away, and return whether a permit was taken for it. A pause that began while it
-        waited holds it back, too."""
-        crew = self.crew
-        if target.name in self.capacity.away and not crew.is_rollback and not self._was_restarted(target):
-            await self._look_again(target)
-        while True:
-            try:
-                await self._pauses.gate()
-            except Halt:
-                return False  # the crew knows what halts the walk, and the wave draws the consequence
-            used = await self.capacity.take(target.name, unless=lambda: crew.halted or crew.hopeless)
-            if not self.steps.stop.paused or crew.halted or crew.is_rollback:
-                return used
-            if used:
-                self.capacity.back(target.name)
 
     def _was_restarted(self, target: PlanTarget) -> bool:
         known = self.steps.state.targets.get(target.name)
@@ -294,6 +312,7 @@ class Runner:
         await crew.say_failed(target, step, error, bad=bad)
         if crew.exceeded or crew.is_rollback or self._restore_one is None:
             return
+        await self._settle_one(target)
         if await self._restore_one(target, reason_of(error)):
             self.capacity.back(target.name)
 
@@ -356,10 +375,8 @@ class Runner:
         detail = f"{reason} of {limit_s:g} s passed while waiting for {what}{more}"
         if in_doubt:
             return Verdict("doubt", "in_doubt", detail)
-        if any(state.begun for state in self.steps.state.targets.values()):
-            return Verdict("changed", reason, detail)
-        await self._cleaner.after_failed_preparation()
-        return Verdict("prepare", reason, detail)
+        begun = any(state.begun for state in self.steps.state.targets.values())
+        return Verdict("changed" if begun else "prepare", reason, detail)
 
     async def _cut_off(self, target: PlanTarget, step: str, attempt: int, why: str) -> None:
         error = DeploymentError(f"{step} on {target.name} was cut off: {why}", code="DEPLOYMENT_TIMEOUT")

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
+
+import anyio
+import msgspec
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from fraisier.bus import Bus
 from fraisier.errors import DatabaseError, GuardRefusedError
@@ -13,15 +18,34 @@ from fraisier.journal.fold import DeploymentState, Tables, apply
 
 T = TypeVar("T")
 
+_FREE_TEXTS = frozenset({"detail", "message", "output_tail"})
+"""What people and programs wrote in their own words; every other field is a name, a number or a short word of ours, and
+stays as it is even where it happens to be the value of some variable."""
+
+
+@cache
+def _free_texts(event_class: type[Event]) -> tuple[str, ...]:
+    return tuple(name for name in event_class.__struct_fields__ if name in _FREE_TEXTS)
+
 
 class Scribe:
     """Publishes events under the lease's guard and folds each into `tables`, exactly as the journal does.
 
     Once the journal did not take a fact, the scribe takes none at all: what happened is not recorded then, and whoever
-    acted on would act on a state that nobody else can see, even if the disk has room again."""
+    acted on would act on a state that nobody else can see, even if the disk has room again.
 
-    def __init__(self, bus: Bus, tables: Tables | None = None, guard: Guard | None = None) -> None:
+    `scrub` takes the secrets out of the free texts of each event: the last net, whoever made the text."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        tables: Tables | None = None,
+        guard: Guard | None = None,
+        *,
+        scrub: Callable[[str], str] = str,
+    ) -> None:
         self.bus = bus
+        self._scrub = scrub
         self.tables = tables or Tables()
         self.guard = guard
         self.failure: DatabaseError | None = None
@@ -29,9 +53,13 @@ class Scribe:
     async def say(self, event: Event) -> Record:
         """Return the record of `event` once it is durable. Raises GuardRefusedError when the lease is not ours,
         DatabaseError when the journal does not take it, and ever after."""
-        record = await self._unless_failed(lambda: self.bus.publish(event, guard=self.guard))
-        apply(self.tables, record)
-        self.tables.clear_dirty()
+        event = self._cleaned(event)
+        # A fact that is durable is known here, too, whatever deadline passes while the journal takes it.
+        with anyio.CancelScope(shield=True):
+            record = await self._unless_failed(lambda: self.bus.publish(event, guard=self.guard))
+            apply(self.tables, record)
+            self.tables.clear_dirty()
+        await checkpoint_if_cancelled()
         return record
 
     async def ask(self, event: Event, *, timeout_s: float) -> Event:
@@ -39,6 +67,15 @@ class Scribe:
         return await self._unless_failed(
             lambda: self.bus.request(event, timeout_s=timeout_s, guard=self.guard)
         )
+
+    def _cleaned(self, event: Event) -> Event:
+        changes: dict[str, Any] = {}
+        for name in _free_texts(event.__class__):
+            text = getattr(event, name)
+            clean = self._scrub(text) if isinstance(text, str) else tuple(map(self._scrub, text))
+            if clean != text:
+                changes[name] = clean
+        return msgspec.structs.replace(event, **changes) if changes else event
 
     async def _unless_failed(self, publish: Callable[[], Awaitable[T]]) -> T:
         if self.failure is not None:

@@ -126,7 +126,7 @@ class Steering:
             return self._answer("pause", state, effect, f"it is {state.state}, and nobody carries it out now")
         leases = self._world.leases
         async with leases.hold(state.fraise, state.environment, state.id, is_new=False) as lease:
-            scribe = Scribe(self._world.bus, guard=lease.guard)
+            scribe = Scribe(self._world.bus, guard=lease.guard, scrub=self._world.redactor.scrub)
             now = await find(self._world.journal, state.id)
             if now.is_terminal:
                 raise UsageError(f"deployment {now.id} has ended meanwhile: {now.outcome}")

@@ -22,7 +22,9 @@ from fraisier.errors import (
 )
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, StepState
+from fraisier.logging import log_context
 from fraisier.providers.base import Provider, StepCall, TargetContext
+from fraisier.recovery import retry_after_of
 from fraisier.redaction import Redactor
 from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.plan import Plan, PlanTarget
@@ -85,7 +87,8 @@ class StepRunner:
         HookError."""
         if self.hooks is not None:
             await self.hooks.around(f"before_{step}", target)
-        evidence = await self._take(target, step, keep)
+        with log_context(step=step):
+            evidence = await self._take(target, step, keep)
         if self.hooks is not None:
             await self.hooks.around(f"after_{step}", target)
         return evidence
@@ -313,6 +316,7 @@ class StepRunner:
                 base_delay_s=retry.base_delay_s,
                 backoff_factor=retry.backoff_factor,
                 max_delay_s=retry.max_delay_s,
+                retry_after_s=retry_after_of(error),
                 on_failure=settings.rollout.on_failure,
             ),
             timeout_s=_RESPONDER_GRACE_S,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
+import anyio
 import msgspec
 
 from fraisier.config.schema import Target
@@ -13,6 +15,7 @@ from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState, Release
 from fraisier.providers.base import Artifact, Provider
 from fraisier.rollout.capacity import Capacity
+from fraisier.rollout.fallback import is_beside
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.life import Life
 from fraisier.rollout.plan import (
@@ -36,6 +39,8 @@ from fraisier.rollout.rollback import Rollbacks
 from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.verdict import reason_of
 from fraisier.rollout.world import World
+
+_CLOSE_S = 15.0
 
 
 class Undo(Life):
@@ -66,7 +71,9 @@ class Undo(Life):
         )
         self._request = request
         limit = () if frozen is not None else request.limit
-        self._targets: tuple[Target, ...] = select(self._settings.targets, limit, ())
+        beside = [target for place in self._settings.recovery.fallback for target in place.settings.targets]
+        meant = select((*self._settings.targets, *(beside if limit else ())), limit, ())
+        self._targets: tuple[Target, ...] = tuple(t for t in meant if t not in beside)
 
     async def _asked(self, action: str, actor: Actor) -> tuple[str, str]:
         """Before it has a plan a rollback has changed nothing, and may be given up; then it goes on to its end."""
@@ -79,6 +86,7 @@ class Undo(Life):
 
     async def preview(self) -> Plan:
         """Return the plan as it would be now; nothing is written and nothing is touched."""
+        await self._turn_to_what_served()
         provider = self._world.make_provider(self._settings)
         try:
             with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
@@ -89,6 +97,36 @@ class Undo(Life):
             await provider.aclose()
 
     async def _leased(self, lease: Lease, provider: Provider) -> DeploymentResult:
+        if self._state.plan or not await self._turn_to_what_served():
+            return await self._go_back(lease, provider)
+        provider = self._world.make_provider(self._settings)
+        try:
+            return await self._go_back(lease, provider)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_S):
+                await provider.aclose()
+
+    async def _turn_to_what_served(self) -> bool:
+        """Turn to the fallback that the latest deployment went through, when that is what is to be undone; return whether
+        it is. What a named release is brought back to is the environment itself."""
+        if self._request.to:
+            return False
+        recorded = await self._world.recorded(self._fraise.name, self._environment)
+        beside = {name for name in recorded.placements if is_beside(name) and self._is_meant(name)}
+        if not beside:
+            return False
+        latest = await self._latest({*beside, *(target.name for target in self._targets)}, recorded)
+        plan = decode_plan(latest.plan) if latest is not None else None
+        if plan is None or not plan.fallback:
+            return False
+        _, self._settings = whereabouts(self._world.config, self._fraise.name, self._environment, plan)
+        self._targets = tuple(target for target in self._settings.targets if self._is_meant(target.name))
+        return True
+
+    def _is_meant(self, name: str) -> bool:
+        return not self._request.limit or any(fnmatchcase(name, glob) for glob in self._request.limit)
+
+    async def _go_back(self, lease: Lease, provider: Provider) -> DeploymentResult:
         rollbacks = self._rollbacks(lease, provider)
         if self._resumes and self._state.plan:
             plan = decode_plan(self._state.plan)
@@ -182,7 +220,9 @@ class Undo(Life):
             raise DeploymentError(
                 f"deployment {latest.id} was the first one: there is no release to go back to",
                 code="NOTHING_TO_ROLL_BACK",
-                hint="name one with --to",
+                hint=f"`fraisier remove {parent.fraise} {parent.environment} --limit '*~{parent.fallback}'` ends it"
+                if parent.fallback
+                else "name one with --to",
             )
         pruned = [n for n in names if _status(recorded.releases.get((n, ways[n].release))) == "pruned"]
         plan = restore_plan(

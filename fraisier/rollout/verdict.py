@@ -9,11 +9,13 @@ from fraisier.errors import FraisierError
 
 class Verdict(msgspec.Struct, frozen=True):
     """The end of a walk. `kind` is done, partial, prepare (nothing was changed), changed (failed after a change),
-    unreachable, doubt (nobody knows whether a step happened that may not be repeated) or interrupted."""
+    unreachable, doubt (nobody knows whether a step happened that may not be repeated) or interrupted. `error` is what
+    made a preparation fail, where an error did."""
 
     kind: str
     reason: str = ""
     detail: str = ""
+    error: FraisierError | None = None
 
 
 class Halt(Exception):

@@ -29,7 +29,7 @@ def _path(record: Record) -> str:
         case ev.LeaseAcquired(took_over=owner) if owner:
             return "leases taken over"
         case ev.RecoveryDecided() as decided:
-            what = "step" if decided.step else "deployment"
+            what = "step" if decided.target else "deployment"
             return f"recovery of a {what}: {decided.action}"
         case ev.RollbackStarted() as started:
             return "rollbacks of a whole deployment" if started.whole else "rollbacks of one target"

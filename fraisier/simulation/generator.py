@@ -8,7 +8,10 @@ from typing import Any, Literal
 import msgspec
 
 from fraisier.config.schema import (
+    FALLBACK_MARK,
+    CircuitBreaker,
     Environment,
+    Fallback,
     HealthCheck,
     Hook,
     Hooks,
@@ -22,6 +25,7 @@ from fraisier.config.schema import (
 )
 from fraisier.simulation.services import Behaviour, Kind
 from fraisier.simulation.spec import Act, ActKind, Fault, FaultKind, Spec
+from fraisier.simulation.stories import with_story
 
 SECRET = "sentinel-Zx81-never-to-be-seen"  # noqa: S105 - it is there to be looked for
 """The value of the one secret that every simulated configuration uses."""
@@ -66,23 +70,31 @@ def generate(seed: int) -> Spec:
         faults=faults,
         calm_at_s=end_s + rng.uniform(5, 60),
     )
-    return _with_worn_release(rng, _with_freezes(rng, _with_hooks(rng, spec), end_s), end_s)
+    spec = with_story(rng, _with_freezes(rng, _with_hooks(rng, spec), end_s))
+    return _with_circuits(rng, _with_fallback(rng, spec))
 
 
-def _with_worn_release(rng: random.Random, spec: Spec, end_s: float) -> Spec:
-    """In a few trials the first release cannot be gone back to: it comes up once only. Then deploy what fails, twice."""
-    if rng.random() >= 0.07:
+def _with_fallback(rng: random.Random, spec: Spec) -> Spec:
+    """Give a few trials another place for the whole deployment: the same targets, on hosts of its own."""
+    if rng.random() >= 0.06:
         return spec
-    host = rng.choice(spec.settings.targets).name
-    worn = [("v1", host, Behaviour("worn")), ("v2", host, Behaviour("sick")), ("v3", host, Behaviour("sick"))]
-    kept = [one for one in spec.behaviours if one[:2] not in {found[:2] for found in worn}]
-    again = Act(at_s=end_s + 60.0, kind="deploy", version="v3", force=True, lock_wait_s=60.0)
-    return msgspec.structs.replace(
-        spec,
-        behaviours=(*kept, *worn),
-        acts=(*spec.acts, again),
-        calm_at_s=max(spec.calm_at_s, end_s + 180.0),
-    )
+    settings = spec.settings
+    targets = tuple(Target(name=f"{target.name}{FALLBACK_MARK}standby") for target in settings.targets)
+    standby = msgspec.structs.replace(settings, targets=targets, app_path="/standby/{{ target.name }}")
+    return _with_recovery(spec, fallback=(Fallback(name="standby", settings=standby),))
+
+
+def _with_circuits(rng: random.Random, spec: Spec) -> Spec:
+    """Let a few trials lose patience soon, and for a short time."""
+    if rng.random() >= 0.06:
+        return spec
+    breaker = CircuitBreaker(failure_threshold=rng.choice((1, 2)), recovery_timeout_s=rng.choice((0.5, 3.0)))
+    return _with_recovery(spec, circuit_breaker=breaker)
+
+
+def _with_recovery(spec: Spec, **changes: Any) -> Spec:
+    recovery = msgspec.structs.replace(spec.settings.recovery, **changes)
+    return msgspec.structs.replace(spec, settings=msgspec.structs.replace(spec.settings, recovery=recovery))
 
 
 def _with_hooks(rng: random.Random, spec: Spec) -> Spec:
@@ -269,15 +281,16 @@ def _faults(rng: random.Random, hosts: list[str], end_s: float) -> tuple[Fault, 
         )  # fmt: skip
         kind = rng.choice(kinds)
         fault: dict[str, Any] = {
-            "at_s": rng.uniform(0, end_s * 0.8),
+            # Half of them come while the first deployment is likely to be at work.
+            "at_s": rng.uniform(0, rng.choice((6.0, end_s * 0.8))),
             "for_s": rng.choice((1.0, 5.0, 20.0, 60.0)),
             "host": rng.choice((*hosts, "")),
         }
         if kind == "weather":
             fault |= {
-                "lost": rng.choice((0.0, 0.1, 0.3)),
-                "unanswered": rng.choice((0.0, 0.1, 0.3)),
-                "silent": rng.choice((0.0, 0.0, 0.1)),
+                "lost": rng.choice((0.0, 0.1, 0.4)),
+                "unanswered": rng.choice((0.0, 0.1, 0.4)),
+                "silent": rng.choice((0.0, 0.0, 0.2)),
                 "delay_s": rng.choice((0.0, 0.2, 1.5)),
             }
         elif kind == "clock":

@@ -11,7 +11,15 @@ from anyio.abc import ByteStream
 
 from fraisier.config.schema import Environment
 from fraisier.errors import ProviderConnectionError, ProviderError
-from fraisier.providers.base import Action, Artifact, ProviderServices, StepCall, TargetContext, TargetFacts
+from fraisier.providers.base import (
+    HOST_STEPS,
+    Action,
+    Artifact,
+    ProviderServices,
+    StepCall,
+    TargetContext,
+    TargetFacts,
+)
 from fraisier.simulation.process import Process
 from fraisier.simulation.world import World, commit
 from fraisier.transports.base import Completed, OnOutput
@@ -24,15 +32,7 @@ class SimulatedProvider:
 
     type: ClassVar[str] = "simulated"
     summary: ClassVar[str] = "hosts in memory, for rehearsals"
-    steps: ClassVar[tuple[str, ...]] = (
-        "preflight",
-        "fetch",
-        "stage",
-        "migrate",
-        "switch",
-        "restart",
-        "cleanup",
-    )
+    steps: ClassVar[tuple[str, ...]] = HOST_STEPS
     is_here: ClassVar[bool] = False
 
     def __init__(self, world: World, process: Process) -> None:

@@ -210,7 +210,7 @@ class _Stage:
             environ=self._wish.environ,
             providers={self._past.plan.provider: make_provider},
             actor=self._wish.actor,
-            hook_runner=RehearsedHooks(),
+            hook_runner=RehearsedHooks(self._wish.fails),
         )
 
     def _note(self, record: Record, _process: Process | None) -> None:

@@ -9,7 +9,7 @@ import anyio
 from anyio.lowlevel import checkpoint
 
 from fraisier.config.schema import Environment
-from fraisier.errors import MigrationError, ProviderError
+from fraisier.errors import HookError, MigrationError, ProviderError
 from fraisier.providers.base import Artifact, StepCall, TargetFacts
 from fraisier.rollout.plan import Seen
 from fraisier.simulation.hosts import SimulatedHost
@@ -22,12 +22,15 @@ from fraisier.simulation.world import World, receipt_key
 
 class RehearsedHost(SimulatedHost):
     """A target as the look found it. `fails` are the steps that do not work with any release that was not there before;
-    of `verify` that means that the release is `sick`. Without a service there is nothing to look at, as on the real one."""
+    of those in `bad` that means how the release behaves. Without a service there is nothing to look at, as on the real
+    one."""
 
-    def __init__(self, name: str, *, fails: Collection[str], sick: Behaviour, has_service: bool) -> None:
+    def __init__(
+        self, name: str, *, fails: Collection[str], bad: Mapping[str, Behaviour], has_service: bool
+    ) -> None:
         super().__init__(name)
         self._fails = frozenset(fails)
-        self._sick = sick
+        self._bad = bad
         self._has_service = has_service
         self._before: frozenset[str] = frozenset()
 
@@ -56,12 +59,15 @@ class RehearsedHost(SimulatedHost):
         if call.step == "migrate":
             self.receipts[receipt_key(call, call.attempt)] = "failed"
             raise MigrationError(told)
+        if call.hook is not None:
+            self.receipts[receipt_key(call, call.attempt)] = "failed"
+            raise HookError(told)
         raise ProviderError(told)
 
     def end(self, call: StepCall, behaviour: Behaviour, now_s: float) -> dict[str, Any]:
         """The last moment of a step: its effect, and the evidence."""
-        if "verify" in self._fails and self._is_new(call):
-            behaviour = self._sick
+        if self._is_new(call):
+            behaviour = next((bad for step, bad in self._bad.items() if step in self._fails), behaviour)
         evidence = super().end(call, behaviour, now_s)
         if call.step == "switch" and not self._has_service:
             self.unit.start(call.release, behaviour, now_s, call.deployment_id)
@@ -91,11 +97,16 @@ class RehearsedProvider(SimulatedProvider):
 
 
 class RehearsedHooks:
-    """Runs no hook: each one is taken to end well."""
+    """Runs no hook: each one is taken to end well, but those that are to fail, by target (empty: of the deployment)."""
+
+    def __init__(self, fails: Mapping[str, Collection[str]]) -> None:
+        self._fails = fails
 
     async def run(self, call: StepCall) -> dict[str, Any]:
-        """Return the evidence of a hook that succeeded."""
+        """Return the evidence of a hook that succeeded. Raises HookError for one that is to fail."""
         await checkpoint()
+        if call.step in self._fails.get(call.context.target.name, ()):
+            raise HookError(f"{call.step} fails, as the rehearsal was told")
         return {"exit_code": 0}
 
     async def forget(self, deployment_id: str) -> None:
@@ -107,13 +118,16 @@ def hosts_as_found(
 ) -> dict[str, SimulatedHost]:
     """Return a host for each target of the environment, in the state that the look and the store tell of."""
     # Without a health check only a service that ends can be told from a good one.
-    sick = Behaviour("sick" if settings.health_check is not None else "exits")
+    bad = {
+        "verify": Behaviour("sick" if settings.health_check is not None else "exits"),
+        "bake": Behaviour("dies", after_s=_healthy_until_s(settings)),
+    }
     hosts: dict[str, SimulatedHost] = {}
     for target in settings.targets:
         host = RehearsedHost(
             target.name,
             fails=fails.get(target.name, ()),
-            sick=sick,
+            bad=bad,
             has_service=settings.service is not None,
         )
         look = past.seen.get(target.name, Seen())
@@ -129,3 +143,10 @@ def hosts_as_found(
         host.begin_with(releases, current, running, behaviour)
         hosts[target.name] = host
     return hosts
+
+
+def _healthy_until_s(settings: Environment) -> float:
+    """Return for how long after its start a release serves that passes its verify and ends in its bake."""
+    check = settings.health_check
+    verified_s = check.initial_delay_s + (check.rise - 1) * check.interval_s if check else 0.0
+    return verified_s + settings.rollout.min_healthy_time_s / 4

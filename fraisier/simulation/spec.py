@@ -65,7 +65,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """One trial. `behaviours` are (version, host or empty for all, behaviour); `settled` says that v1 is there at first."""
+    """One trial. `behaviours` are (version, host or empty for all, behaviour); `settled` says that v1 is there at first;
+    `impatient_s` is the timeout of deployments until the world is calm, where it is not the configured one."""
 
     seed: int
     settings: Environment
@@ -77,6 +78,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     failing_hooks: tuple[str, ...] = ()
     lease_ttl_s: float = 30.0
     heartbeat_s: float = 5.0
+    impatient_s: float = 0.0
     acts: tuple[Act, ...] = ()
     faults: tuple[Fault, ...] = ()
     calm_at_s: float = 60.0

@@ -14,9 +14,8 @@ import anyio
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from fraisier.clock import Clock
-from fraisier.errors import DatabaseConnectionError, DatabaseTransactionError, GuardRefusedError
-from fraisier.events import TYPE_OF, Event, Record, encode_body
-from fraisier.events.codec import decode_event
+from fraisier.errors import DatabaseConnectionError, DatabaseTransactionError
+from fraisier.events import Event, Record
 from fraisier.ids import Ids
 from fraisier.journal.base import Guard, OnCommit
 from fraisier.journal.memory import MemoryJournal
@@ -45,14 +44,7 @@ class SharedStore(MemoryJournal):
 
     def commit(self, event: Event, guard: Guard | None, process: Process | None) -> Record:
         """Make an event durable. Raises ValidationError, GuardRefusedError."""
-        event_id, at_us = self._ids.event(), self._clock.now_us()
-        body = encode_body(event_id, at_us, event)
-        event = decode_event(body)
-        refusal = guard(self._tables) if guard is not None else ""
-        if refusal:
-            context = {"type": TYPE_OF[event.__class__], "deployment_id": event.deployment_id}
-            raise GuardRefusedError(refusal, context=context)
-        record = self._enter(Record(len(self._rows) + 1, event_id, at_us, event), body)
+        record = self._admit(event, guard)
         for observe in self.observers:
             observe(record, process)
         return record
@@ -92,7 +84,7 @@ class StoreDoor(MemoryJournal):
         self._process = process
         self._clock, self._ids, self._chain = store._clock, store._ids, store._chain
         self._rows, self._records, self._tables = store._rows, store._records, store._tables
-        self._positions, self._dead = store._positions, store._dead
+        self._positions, self._dead, self._expired = store._positions, store._dead, store._expired
         self._noted = {}
         self._on_commit: OnCommit | None = None
         self._commits = 0

@@ -17,10 +17,11 @@ from typing import Any, TypeVar, cast
 import anyio
 import msgspec
 
-from fraisier.config.schema import Config, Fraise, LeaseSettings
+from fraisier.config.schema import Config, Fraise, LeaseSettings, Target
 from fraisier.errors import FraisierError
 from fraisier.events import TYPE_OF, Actor, Record
 from fraisier.orchestrator import Orchestrator
+from fraisier.rollout.fallback import is_beside
 from fraisier.simulation.census import census
 from fraisier.simulation.evidence import Evidence
 from fraisier.simulation.generator import SECRET
@@ -95,7 +96,7 @@ class Trial:
             self.rng,
             {
                 target.name: SimulatedHost(target.name, supervised=spec.supervised)
-                for target in spec.settings.targets
+                for target in (*spec.settings.targets, *_beside(spec))
             },
         )
         self.world.durations_s = dict(spec.durations_s)
@@ -106,10 +107,7 @@ class Trial:
         self.world.failing_hooks.update((name, commit("v2")) for name in spec.failing_hooks)
         self.judge = Judge(self.store, self.world)
         self.evidence = Evidence(self.judge)
-        self.config = Config(
-            fraises={FRAISE: Fraise(name=FRAISE, environments={ENVIRONMENT: spec.settings})},
-            lease=LeaseSettings(ttl_s=spec.lease_ttl_s, heartbeat_s=spec.heartbeat_s),
-        )
+        self.config = self._config(spec.settings.timeout_s)
         self.processes: list[Process] = []
         self.doors: dict[Process, StoreDoor] = {}
         self.orchestrators: dict[Process, Orchestrator] = {}
@@ -118,7 +116,7 @@ class Trial:
         self.told: list[str] = []
         self.outcomes: Counter[str] = Counter()
         self.busy_s = 0.0
-        self.hint = ""
+        self.hint = self.reason = ""
 
     # the story
 
@@ -126,6 +124,8 @@ class Trial:
         """Live through the trial."""
         if self.spec.settled:
             await self._must(self._start(Act(at_s=0, kind="deploy", version="v1")), "succeeded")
+        if self.spec.impatient_s:
+            self.config = self._config(self.spec.impatient_s)
         begun_s = self.world.now_s()
         self._schedule_faults(begun_s)
         for act in self.spec.acts:
@@ -141,6 +141,13 @@ class Trial:
             await self._must(self._start(Act(at_s=0, kind="thaw")))
         await self._repair()
         self._look_at_the_end()
+
+    def _config(self, timeout_s: float) -> Config:
+        settings = msgspec.structs.replace(self.spec.settings, timeout_s=timeout_s)
+        return Config(
+            fraises={FRAISE: Fraise(name=FRAISE, environments={ENVIRONMENT: settings})},
+            lease=LeaseSettings(ttl_s=self.spec.lease_ttl_s, heartbeat_s=self.spec.heartbeat_s),
+        )
 
     async def _until(self, at_s: float) -> None:
         await asyncio.sleep(max(0.0, at_s - self.world.now_s()))
@@ -265,7 +272,7 @@ class Trial:
                     return "nothing"
                 steered = await getattr(o, act.kind)(chosen[-1].id)
                 return str(steered.effect)
-        self.hint = result.hint or ""
+        self.hint, self.reason = result.hint or "", result.reason or ""
         return result.outcome
 
     async def _resume(self, o: Orchestrator, lock_wait_s: float) -> str:
@@ -360,6 +367,7 @@ class Trial:
 
     def _calm(self) -> None:
         self._tell("calm")
+        self.config = self._config(self.spec.settings.timeout_s)
         self.world.calm()
         self._idle_store()
         self._continue(self.processes)
@@ -398,6 +406,8 @@ class Trial:
             if down := self._named_by_hint():  # what is down is repaired first, as the refusal says
                 await self._must(self._start(msgspec.structs.replace(act, limit=down)))
                 continue
+            if ended == "failed" and self.reason == "partial":
+                continue  # what came and went at the first look kept others from their turn
             if not (lost and last == 0):
                 break
         self.judge.findings.append(f"P6: after everything the next deployment ended as {ended}")
@@ -426,7 +436,7 @@ class Trial:
 
     def _look_at_the_end(self) -> None:
         findings = self.judge.findings
-        serving = set(self.world.serving().values())
+        serving = {version for name, version in self.world.serving().items() if not is_beside(name)}
         if not any(one.startswith("P6: after everything") for one in findings) and serving != {commit("v9")}:
             findings.append(f"P5: after the last deployment the hosts serve {serving}")
         for lease in self.store._tables.leases.values():
@@ -473,6 +483,11 @@ def _line(record: Record) -> str:
     words: list[Any] = [TYPE_OF[event.__class__], f"{step}@{event.target}" if step else event.target]
     words += [f"{key}={value}" for key in _TOLD if (value := getattr(event, key, ""))]
     return f"{record.seq:4} {record.at_us} {event.deployment_id[-6:]} {' '.join(filter(None, words))}"
+
+
+def _beside(spec: Spec) -> list[Target]:
+    """Return the targets of the fallbacks."""
+    return [target for place in spec.settings.recovery.fallback for target in place.settings.targets]
 
 
 def _repeated(migrations: list[tuple[str, str]], spec: Spec) -> list[str]:

@@ -10,7 +10,15 @@ import anyio.lowlevel
 
 from fraisier.config.schema import Environment
 from fraisier.errors import FraisierError, ProviderConnectionError
-from fraisier.providers.base import Action, Artifact, ProviderServices, StepCall, TargetContext, TargetFacts
+from fraisier.providers.base import (
+    HOST_STEPS,
+    Action,
+    Artifact,
+    ProviderServices,
+    StepCall,
+    TargetContext,
+    TargetFacts,
+)
 from fraisier.testing.transport import ScriptedTransport
 from fraisier.testing.world import DIGITS, Flight, Landing, ScriptedTarget, ScriptedTargets, commit
 from fraisier.transports.base import Completed, OnOutput
@@ -29,15 +37,7 @@ class ScriptedProvider:
 
     type: ClassVar[str] = "scripted"
     summary: ClassVar[str] = "targets in memory, for tests"
-    steps: ClassVar[tuple[str, ...]] = (
-        "preflight",
-        "fetch",
-        "stage",
-        "migrate",
-        "switch",
-        "restart",
-        "cleanup",
-    )
+    steps: ClassVar[tuple[str, ...]] = HOST_STEPS
     is_here: ClassVar[bool] = False
 
     def __init__(self, world: ScriptedWorld) -> None:

@@ -97,6 +97,11 @@ class ScriptedTargets:
         make = error or (lambda: ProviderConnectionError(f"scripted failure of {step}"))
         self._faults.append(_Fault(step, target, make, times, after_effect))
 
+    def mend(self) -> None:
+        """Let every target be reached, and nothing fail, from now on."""
+        self.unreachable.clear()
+        self._faults.clear()
+
     def fault(self, step: str, target: str, *, after_effect: bool) -> BaseException | None:
         """Return the error that is due now, if any."""
         for fault in self._faults:

@@ -36,15 +36,17 @@ async def run_child(
     err = Lines("stderr", on_output, tail_bytes=tail_bytes, line_bytes=LINE_BYTES)
     with ReadEnd() as stdout, ReadEnd() as stderr:
         try:
-            process = await anyio.open_process(
-                list(argv),
-                stdin=DEVNULL,
-                stdout=stdout.theirs,
-                stderr=stderr.theirs,
-                cwd=cwd or None,
-                env=dict(env),
-                start_new_session=True,
-            )
+            # A start that is cut short leaves a process behind that nobody knows, so cancellation waits that moment.
+            with anyio.CancelScope(shield=True):
+                process = await anyio.open_process(
+                    list(argv),
+                    stdin=DEVNULL,
+                    stdout=stdout.theirs,
+                    stderr=stderr.theirs,
+                    cwd=cwd or None,
+                    env=dict(env),
+                    start_new_session=True,
+                )
         except OSError as error:
             return _not_started(argv, cwd, error)
         stdout.release()

@@ -9,6 +9,7 @@ from types import TracebackType
 import anyio
 import anyio.lowlevel
 
+from fraisier.redaction import end_of, text_of
 from fraisier.transports.base import OnOutput
 
 CHUNK_BYTES = 65536
@@ -87,7 +88,8 @@ class WriteEnd:
 
 
 class Lines:
-    """Cuts a stream into lines for `on_output`, and keeps the stream's last part as text."""
+    """Cuts a stream into lines for `on_output`, and keeps the stream's last part as text. A line that is longer than
+    `line_bytes` comes in pieces, with `…` where it was cut: whoever takes secrets out must know of the cuts."""
 
     def __init__(self, stream: str, on_output: OnOutput | None, *, tail_bytes: int, line_bytes: int) -> None:
         self._stream = stream
@@ -95,6 +97,7 @@ class Lines:
         self._tail_bytes = tail_bytes
         self._line_bytes = line_bytes
         self._held = b""
+        self._is_inside = False
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
 
@@ -107,7 +110,7 @@ class Lines:
         for line in lines:
             self._say(line)
         while len(self._held) > self._line_bytes:
-            self._say(self._held[: self._line_bytes])
+            self._say(self._held[: self._line_bytes], ends=False)
             self._held = self._held[self._line_bytes :]
 
     def end(self) -> None:
@@ -118,16 +121,21 @@ class Lines:
 
     def text(self) -> str:
         """Return the last part of the stream; bytes that are no UTF-8 are replaced."""
-        return b"".join(self._kept)[-self._tail_bytes :].decode("utf-8", "replace")
+        return end_of(b"".join(self._kept), self._tail_bytes)
 
     def _keep(self, chunk: bytes) -> None:
         self._kept.append(chunk)
         self._kept_bytes += len(chunk)
-        while self._kept_bytes - len(self._kept[0]) >= self._tail_bytes:
+        # More than is told, so that the cut is seen.
+        while self._kept_bytes - len(self._kept[0]) > self._tail_bytes:
             self._kept_bytes -= len(self._kept.popleft())
 
-    def _say(self, line: bytes) -> None:
+    def _say(self, line: bytes, *, ends: bool = True) -> None:
         assert self._on_output is not None
-        line = line.removesuffix(b"\r")
-        for start in range(0, len(line) or 1, self._line_bytes):
-            self._on_output(self._stream, line[start : start + self._line_bytes].decode("utf-8", "replace"))
+        line = line.removesuffix(b"\r") if ends else line
+        size = self._line_bytes
+        for start in range(0, len(line) or 1, size):
+            goes_on = start + size < len(line) or not ends
+            text = text_of(line[start : start + size], cut_before=self._is_inside, cut_after=goes_on)
+            self._on_output(self._stream, text)
+            self._is_inside = goes_on

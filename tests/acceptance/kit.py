@@ -70,6 +70,7 @@ class Project:
     extra: str = ""
     env: str = ""
     ports: list[int] = field(default_factory=list)
+    places: tuple[str, ...] = ("srv",)
 
     def __post_init__(self) -> None:
         self.ports = free_ports(self.count)
@@ -175,10 +176,12 @@ fraises:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
-                    there = os.readlink(entry / "cwd") + (entry / "cmdline").read_text()
+                    there = os.readlink(entry / "cwd") + (entry / "cmdline").read_bytes().decode(
+                        errors="replace"
+                    )
                 except OSError:
                     continue
-                if str(self.root / "srv") in there:
+                if any(str(self.root / place) in there for place in self.places):
                     found.append(int(entry.name))
         return found
 

@@ -107,29 +107,23 @@ def test_a_migration_that_we_ended_ourselves_stays_in_doubt_until_a_person_has_l
 
 
 @pytest.mark.slow
-def test_an_abort_ends_builds_and_hooks_whose_process_was_killed(project: Make) -> None:
+@pytest.mark.parametrize(
+    "extra",
+    [
+        '        build: ["sleep 60"]',
+        '        build: ["sleep 60"]\n        build_on: orchestrator',
+        '        hooks: {before_switch: [{name: h, command: "sleep 60", on: target}]}',
+    ],
+    ids=["build", "build here", "hook"],
+)
+def test_an_abort_ends_builds_and_hooks_whose_process_was_killed(project: Make, extra: str) -> None:
     """Nothing of the deployment runs on, and the next one is not in anybody's way."""
-    one = project(count=2, extra='        build: ["sleep 60"]')
+    one = project(count=2, extra=extra)
     one.commit("v1")
     deploy = Watched(one, "deploy", "web", "production", "--version", "v1", "--json")
-    deploy.wait_for("step.started", step="stage")
     until_sleeps(one)
     deploy.kill()
     assert any("sleep 60" in argv for argv in own_processes(one).values())
-    assert one.run("abort").code == 0
-    none_left(one)
-    one.extra = '        hooks: {before_switch: [{name: h, command: "sleep 60", on: target}]}'
-    one.write()
-    deploy = Watched(one, "deploy", "web", "production", "--version", "v1", "--json")
-    until_sleeps(one)
-    deploy.kill()
-    assert one.run("abort").code == 0
-    none_left(one)
-    one.extra = '        build: ["sleep 60"]\n        build_on: orchestrator'
-    one.write()
-    deploy = Watched(one, "deploy", "web", "production", "--version", "v1", "--json")
-    until_sleeps(one)
-    deploy.kill()
     assert one.run("abort").code == 0
     none_left(one)
     one.extra = ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.cli.conftest import Project
 
@@ -176,6 +177,43 @@ def test_migrations_and_hooks_are_part_of_it_and_run_nowhere(make_project: Calla
     assert migrated == ["t1"]
     assert project.json(*SIMULATE, "--fail", "t1:migrate")["reason"] == "migrate_failed"
     assert not (project.root / "ran").exists()
+
+
+def test_a_hook_that_fails_has_its_consequence_in_the_rehearsal(make_project: Callable[..., Project]) -> None:
+    project = make_project(targets=2)
+    project.write_config(
+        hooks={"before_deploy": [{"name": "backup", "command": "true"}], "after_switch": ["true"]}
+    )
+    told = project.json(*SIMULATE, "--fail", "*:hook:backup")
+    assert (told["outcome"], told["exit_code"], told["reason"]) == ("failed", 1, "hook_failed")
+    assert told["fail"] == {"": ["hook:backup"]}
+    assert [entry["type"] for entry in told["timeline"] if entry["type"].startswith("hook.")][
+        -1
+    ] == "hook.failed"
+    told = project.json(*SIMULATE, "--fail", "t2:hook:after_switch-1")
+    assert [(entry["target"], entry["step"]) for entry in found(told["timeline"], "hook.failed")] == [
+        ("t2", "hook:after_switch-1")
+    ]
+    assert told["outcome"] == "failed"  # and there was nothing to go back to
+    told_by = [
+        project.run(*SIMULATE, "--fail", fault, code=2).stderr
+        for fault in ("t1:hook:bakcup", "t1:hook:backup")
+    ]
+    assert "did you mean 'backup'?" in told_by[0]
+    assert "*:hook:backup" in told_by[1]
+
+
+def test_a_version_that_ends_while_it_bakes_is_taken_back(upgraded: Project, tmp_path: Path) -> None:
+    config = tmp_path / "bakes.yaml"
+    document = yaml.safe_load((upgraded.root / "fraises.yaml").read_text())
+    document["fraises"]["shop"]["environments"]["staging"]["rollout"]["min_healthy_time"] = "20s"
+    config.write_text(yaml.safe_dump(document))
+    told = upgraded.json("-c", str(config), *SIMULATE, "--fail", "t1:bake")
+    assert (told["outcome"], told["exit_code"]) == ("rolled_back", 3)
+    assert [(entry["target"], entry["step"]) for entry in found(told["timeline"], "target.failed")] == [
+        ("t1", "bake")
+    ]
+    assert "takes no such step there" in upgraded.run(*SIMULATE, "--fail", "t1:bake", code=2).stderr
 
 
 def test_a_fraise_without_a_service_can_be_rehearsed(project: Project) -> None:

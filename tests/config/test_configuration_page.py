@@ -30,10 +30,12 @@ SECTIONS: dict[type[schema.Settings], str] = {
     schema.Rollout: "rollout.",
     schema.Recovery: "recovery.",
     schema.Retry: "recovery.retry.",
+    schema.Fallback: "recovery.fallback[].",
+    schema.CircuitBreaker: "recovery.circuit_breaker.",
     schema.Hooks: "hooks.",
     schema.Hook: "hooks.….",
 }
-NOT_IN_THE_FILE = {(schema.Config, "path"), (schema.Fraise, "name")}
+NOT_IN_THE_FILE = {(schema.Config, "path"), (schema.Fraise, "name"), (schema.Fallback, "settings")}
 ROWS = {match[1]: match[0] for match in re.finditer(r"^\| `([^`]+)` \|.*$", PAGE, re.MULTILINE)}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fraisier.cli.run.init import TEMPLATE
 from fraisier.config.loader import find_config, load_config, validate_file
-from fraisier.config.schema import Config, Environment
+from fraisier.config.schema import Config, Environment, Retry, Source
 from fraisier.errors import ConfigurationError
 
 FULL = """\
@@ -177,6 +177,17 @@ def test_relative_paths_begin_at_the_configuration_file(tmp_path: Path) -> None:
     assert production.app_path == "/home/deploy/api"
 
 
+def test_a_ca_file_begins_at_the_configuration_file_wherever_its_check_stands(tmp_path: Path) -> None:
+    """Also that of a check inside another one."""
+    inner = '{type: http, url: "https://h/", ca_file: own.pem}'
+    outer = f"health_check: {{type: composite, checks: [{inner}]}}"
+    for line in (f"health_check: {inner}", outer):
+        check = small(tmp_path, line).health_check
+        assert check is not None
+        (found,) = check.checks or (check,)
+        assert found.ca_file == f"{tmp_path}/own.pem"
+
+
 def test_a_structural_value_is_not_read_as_a_template(tmp_path: Path) -> None:
     """What `${VAR}` brings into a text is escaped, so that braces in it stay braces."""
     assert small(tmp_path, "shared: ['${DIR}']", DIR="a{{b").shared == ("a{{{{b",)
@@ -238,3 +249,66 @@ def test_a_directory_and_an_unreadable_place_are_problems(tmp_path: Path) -> Non
     assert [problem.code for problem in validate_file(tmp_path, environ={})] == ["file_unreadable"]
     assert [problem.code for problem in validate_file(tmp_path / "no", environ={})] == ["file_missing"]
     assert [problem.code for problem in validate_file(tmp_path / "a\0b", environ={})] == ["file_unreadable"]
+
+
+def test_a_fallback_lies_over_its_environment_as_that_over_the_defaults(tmp_path: Path) -> None:
+    """Mappings merge, lists replace, forms that exclude each other replace, and the targets are marked."""
+    file = tmp_path / "fraises.yaml"
+    file.write_text(
+        """\
+defaults:
+  recovery: {retry: {max_attempts: 5}}
+  env: {A: "1", B: "2"}
+fraises:
+  api:
+    environments:
+      production:
+        targets: [{name: web-1, vars: {port: 1}}, web-2]
+        source: {git: https://git.example.com/x.git}
+        app_path: "/srv/app/{{ target.name }}"
+        service: {process: ./run}
+        build: [make, make check]
+        recovery:
+          fallback:
+            - {name: standby, app_path: "standby/{{ target.name }}", env: {B: "3"}, build: [make]}
+            - {app_path: /srv/third, targets: [spare], source: {path: /src}, recovery: {retry: {base_delay: 2s}}}
+""",
+        encoding="utf-8",
+    )
+    settings = load_config(file, environ={}).fraises["api"].environments["production"]
+    standby, third = settings.recovery.fallback
+    assert (standby.name, third.name) == ("standby", "fallback-2")
+    assert [target.name for target in standby.settings.targets] == ["web-1~standby", "web-2~standby"]
+    assert standby.settings.targets[0].own_name == "web-1"
+    assert standby.settings.env == {"A": "1", "B": "3"}
+    assert (standby.settings.build, settings.build) == (("make",), ("make", "make check"))
+    assert standby.settings.app_path == f"{tmp_path}/standby/{{{{ target.name }}}}"
+    assert [target.name for target in third.settings.targets] == ["spare~fallback-2"]
+    assert third.settings.source == Source(path="/src")
+    assert third.settings.recovery.retry == Retry(max_attempts=5, base_delay_s=2.0)
+    assert standby.settings.recovery.fallback == third.settings.recovery.fallback == ()
+
+
+def test_fallbacks_of_the_defaults_are_those_of_every_environment_without_its_own(tmp_path: Path) -> None:
+    """A list replaces a list."""
+    file = tmp_path / "fraises.yaml"
+    file.write_text(
+        """\
+defaults:
+  targets: [a]
+  source: {path: /src}
+  service: {process: ./run}
+  recovery: {fallback: [{name: one, app_path: "/other/{{ environment }}"}]}
+fraises:
+  api:
+    environments:
+      staging: {app_path: /srv/staging}
+      production: {app_path: /srv/production, recovery: {fallback: []}}
+""",
+        encoding="utf-8",
+    )
+    found = load_config(file, environ={}).fraises["api"].environments
+    assert [one.settings.app_path for one in found["staging"].recovery.fallback] == [
+        "/other/{{ environment }}"
+    ]
+    assert found["production"].recovery.fallback == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -98,11 +99,34 @@ def test_a_metric_is_described_as_it_is(spec: MetricSpec) -> None:
 
 def test_exactly_the_codes_of_the_errors_are_documented() -> None:
     """In the table and with a section each; no two classes share a code."""
-    page = (DOCS / "ERRORS.md").read_text(encoding="utf-8")
+    page = (DOCS / "ERRORS.md").read_text(encoding="utf-8").partition("## Codes of special cases")[0]
     codes = [error.default_code for error in ERRORS]
     assert len(codes) == len(set(codes))
     assert list(sections("ERRORS.md")) == codes
     assert [word(row[0]) for row in first_cells(page)] == codes
+
+
+def special_codes() -> dict[str, set[str]]:
+    """Return the codes that are written where an error is made, beside those of the classes, with these classes."""
+    found: dict[str, set[str]] = {}
+    for path in Path(errors.__file__).parent.rglob("*.py"):
+        if {"simulation", "testing"} & set(path.parts):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            given = {word.arg: word.value for word in node.keywords} if isinstance(node, ast.Call) else {}
+            code = given.get("code")
+            if hasattr(errors, name) and isinstance(code, ast.Constant):
+                found.setdefault(code.value, set()).add(name)
+    return {code: names for code, names in found.items() if errors.class_of_code(code) is None}
+
+
+def test_exactly_the_codes_of_special_cases_are_documented() -> None:
+    """With the classes that carry them, when, and what to try."""
+    page = (DOCS / "ERRORS.md").read_text(encoding="utf-8").partition("## Codes of special cases")[2]
+    rows = first_cells(page)
+    assert {word(row[0]): set(re.findall(r"`(\w+Error)`", row[1])) for row in rows} == special_codes()
+    assert all(len(cell) > 5 for row in rows for cell in row[2:])
 
 
 def test_exactly_the_exit_codes_are_documented() -> None:

@@ -60,6 +60,8 @@ def test_a_result_carries_what_is_promised() -> None:
         "check_type": "http",
         "duration": 0.25,
         "message": None,
+        "warnings": [],
+        "parts": {},
     }
 
 

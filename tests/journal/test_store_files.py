@@ -14,7 +14,7 @@ from fraisier.journal.memory import MemoryJournal
 from fraisier.journal.schema import VERSION, script
 from fraisier.journal.sqlite import SqliteJournal
 from fraisier.journal.store import choose_store_url, default_store_url, open_journal, store_path
-from tests.journal.world import PLACE, make, opened, raw, step, store
+from tests.journal.world import PLACE, make, opened, prune_first, raw, step, store
 
 
 def mode(path):
@@ -96,6 +96,7 @@ async def to_first_version(path):
     with raw(path) as connection:
         for table in created:
             connection.execute(f"drop table {table}")
+        connection.execute("drop index journal_tally")
         connection.execute("update meta set value = '1' where key = 'schema_version'")
     return head, log_id
 
@@ -128,6 +129,8 @@ async def to_second_version(path, *, expire=False):
         await journal.append(
             ev.LeaseAcquired(**PLACE, deployment_id="d-1", epoch=3, holder=holder, expires_at=200)
         )
+        if expire:
+            await prune_first(journal, 1)
         head = journal.head_hash
     with raw(path) as connection:
         for name in ("0001_journal.sql", "0002_tables.sql"):
@@ -138,8 +141,6 @@ async def to_second_version(path, *, expire=False):
         connection.execute("update meta set value = '2' where key = 'schema_version'")
         connection.execute(OLD_LEASE)
         connection.execute("detach modern")
-        if expire:
-            connection.execute("update journal set body = null where seq = 1")
     return head
 
 
@@ -157,6 +158,25 @@ async def test_a_store_without_freezes_is_migrated_and_keeps_its_leases(path, ex
         (frozen,) = await journal.leases()
         assert (frozen.epoch, frozen.frozen_by, frozen.frozen_until_us) == (3, "ann@desk", 9)
         assert await journal.check() == []
+
+
+async def test_a_store_whose_tables_are_up_to_date_gets_an_index_and_no_new_fold(path):
+    """So an upgrade takes moments, whatever the tables hold."""
+    async with store(path) as journal:
+        for number in range(5):
+            await journal.append(step(number))
+    with raw(path) as connection:
+        connection.execute("drop index journal_tally")
+        connection.execute("update deployments set fraise = 'told apart'")
+        connection.execute("update meta set value = '3' where key = 'schema_version'")
+    async with store(path) as journal:
+        assert journal.head == 5
+    with raw(path) as connection:
+        kept = connection.execute("select distinct fraise from deployments").fetchall()
+        assert kept == [("told apart",)]
+        assert connection.execute(
+            "select count(*) from sqlite_master where name = 'journal_tally'"
+        ).fetchone() == (1,)
 
 
 async def test_an_older_store_is_not_migrated_by_a_read_only_journal(path):

@@ -1,12 +1,13 @@
 """Whatever is done to the log behind our back, `verify` tells at which row, and what."""
 
+import re
 import sqlite3
 from hashlib import sha256
 
 import pytest
 
 from fraisier.journal.chain import Chain
-from tests.journal.world import raw, step, store
+from tests.journal.world import prune_first, raw, step, store
 
 
 async def fill(path, count=10):
@@ -42,15 +43,41 @@ async def test_the_store_itself_refuses_changes(path, statement):
     assert (await verified(path)).ok
 
 
-async def test_a_body_that_expired_is_accepted_through_its_hash(path):
-    await fill(path)
-    with raw(path) as connection:
-        connection.execute("update journal set body = null where seq <= 4")
+async def test_a_body_that_was_pruned_is_accepted_through_its_hash(path):
+    async with store(path) as journal:
+        for number in range(8):
+            await journal.append(step(number))
+        await prune_first(journal, 4)
+        await journal.append(step(9))
     result = await verified(path)
     assert result.ok and result.rows == 10
     async with store(path) as journal:
         assert [record.seq for record in await journal.read(0, limit=2)] == [5, 6]
         assert await journal.check() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "bad", "says"),
+    [
+        ("update journal set body = null where seq = 5", 5, "the body of row 5 is gone"),
+        ("update journal set body = null where seq = 9", 9, "the body of row 9 is gone"),
+        ("update journal set target = 'web-9' where seq = 3", 1, "a column was edited of a row"),
+        ("update journal set hash = x'00' where seq = 3", 3, "wrong kind|does not follow|edited, replaced"),
+        ("update journal set type = 'step.output' where seq = 9", 9, "the column `type`"),
+    ],
+)
+async def test_beside_a_prune_tampering_shows_as_ever(path, statement, bad, says):
+    """Rows 1 to 4 are pruned, and row 9 says so."""
+    async with store(path) as journal:
+        for number in range(8):
+            await journal.append(step(number))
+        await prune_first(journal, 4)
+        await journal.append(step(10))
+    with raw(path, unprotected=True) as connection:
+        connection.execute(statement)
+    result = await verified(path)
+    assert (result.ok, result.first_bad_seq) == (False, bad)
+    assert re.search(says, result.problem)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from fraisier.events import Event, Record
 from fraisier.events import types as ev
 from fraisier.ids import SystemIds
 from fraisier.journal.base import Journal
+from fraisier.journal.expiry import ColumnsDigest
 from fraisier.journal.memory import MemoryJournal
 from fraisier.journal.sqlite import SqliteJournal
 
@@ -145,6 +146,15 @@ def story(seed: int, deployments: int = 4) -> list[Event]:
     while lanes := [lane for lane in lanes if lane]:
         told.append(rng.choice(lanes).pop(0))
     return told
+
+
+async def prune_first(journal: Any, count: int) -> None:
+    """Record that the bodies of the first rows are pruned, and remove them."""
+    digest = ColumnsDigest()
+    for row in await journal.old_rows(1 << 62, 0, limit=count):
+        digest.add(row)
+    await journal.append(ev.AuditPruned(ranges=((1, count),), rows=count, columns_hash=digest.hex()))
+    assert await journal.expire([(1, count)]) == count
 
 
 @contextmanager

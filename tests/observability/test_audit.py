@@ -258,7 +258,7 @@ async def test_the_newest_are_the_last_pages_end(journal: MemoryJournal) -> None
     for number in range(400):
         await deploy(journal, number)
     newest = await newest_events(journal, EventFilter(type="*.succeeded"), limit=2)
-    assert [record.seq for record in newest] == [1196, 1199]
+    assert [found.record.seq for found in newest] == [1196, 1199]
 
 
 async def test_export_as_json_lines_is_the_public_form(journal: MemoryJournal) -> None:

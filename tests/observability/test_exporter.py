@@ -8,7 +8,7 @@ import sqlite3
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,20 @@ class Watched(MemoryJournal):
         self.reads: list[tuple[int, int]] = []
         self.stuck = False
 
-    async def read(self, after: int, upto: int | None = None, **options: Any) -> list[Record]:
-        self.reads.append((after, upto or 0))
+    async def read(
+        self,
+        after: int,
+        upto: int | None = None,
+        *,
+        deployment_id: str = "",
+        types: Sequence[str] = (),
+        limit: int = 512,
+    ) -> list[Record]:
+        assert upto is not None
+        self.reads.append((after, upto))
         if self.stuck:
             await anyio.sleep_forever()
-        return await super().read(after, upto, **options)
+        return await super().read(after, upto, deployment_id=deployment_id, types=types, limit=limit)
 
     async def tell(self, *events: Event) -> None:
         for event in events:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fraisier.events import TYPE_OF
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState
+from fraisier.rollout.fallback import is_beside
 from tests.simulation.scenarios import TARGETS, Scenario
 from tests.simulation.stage import SimulatedFleet
 
@@ -60,6 +61,11 @@ def no_target_serves_what_is_sick(a: Aftermath) -> Iterator[str]:
 def outcomes_say_what_serves(a: Aftermath) -> Iterator[str]:
     """`succeeded` means the new version everywhere, `rolled_back` the previous one."""
     serving = a.fleet.world.serving()
+    if any(name for name in serving if is_beside(name)) and a.deployments[-1].fallback:
+        here = {version for name, version in serving.items() if not is_beside(name)}
+        if here != {a.scenario.previous}:
+            yield f"went through the fallback, but the environment's own targets serve {serving}"
+        serving = {name: version for name, version in serving.items() if is_beside(name)}
     for outcome in a.outcomes[-1:]:
         wanted = {
             "succeeded": {a.scenario.version},
@@ -84,7 +90,11 @@ def nothing_is_switched_before_all_is_staged(a: Aftermath) -> Iterator[str]:
     for deployment in a.deployments:
         if deployment.kind != "deploy":
             continue
-        changed = {name: t.release for name, t in deployment.targets.items() if t.action == "update"}
+        changed = {
+            name: t.release
+            for name, t in deployment.targets.items()
+            if t.action == "update" and is_beside(name) == bool(deployment.fallback)
+        }
         switches = [
             number
             for number, (step, name, release) in enumerate(effects)

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from fraisier import Orchestrator
-from fraisier.config.schema import Environment, Migrate, Rollout
+from fraisier.config.schema import Environment, Fallback, Migrate, Rollout, Target
+from fraisier.errors import ProviderUnavailableError
 from fraisier.rollout.result import DeploymentResult
 from fraisier.testing.provider import ScriptedWorld, commit
-from tests.rollout.kit import environment
+from tests.rollout.kit import NO_WAIT, environment, replace
 from tests.simulation.stage import Story
 
 TARGETS = 3
 V1, V2, V3 = commit("v1"), commit("v2"), commit("v3")
 
 
-def settings(*, max_failures: int = 0) -> Environment:
+def settings(*, max_failures: int = 0, **keys: Any) -> Environment:
     """Three targets, one and then the others, at most one away; a migration that can be undone."""
     rollout = Rollout(batch=("1", "100%"), max_unavailable="1", max_failures=max_failures)
     migrate = Migrate(command="migrate up", rollback_command="migrate down")
-    return environment(TARGETS, rollout=rollout, migrate=migrate)
+    return environment(TARGETS, rollout=rollout, migrate=migrate, **keys)
+
+
+def with_standby() -> Environment:
+    """The same, with another place for all of it."""
+    other = settings()
+    marked = tuple(Target(name=f"{target.name}~standby") for target in other.targets)
+    standby = Fallback(name="standby", settings=replace(other, targets=marked, app_path="/standby"))
+    return settings(recovery=replace(NO_WAIT, fallback=(standby,)))
 
 
 def deploy(version: str, *, force: bool = False) -> Story[DeploymentResult]:
@@ -71,6 +81,14 @@ def _sick_everywhere(world: ScriptedWorld) -> None:
     world.unhealthy.add(V2)
 
 
+def _no_room_on_the_second(world: ScriptedWorld) -> None:
+    world.fail("stage", target="t2", error=lambda: ProviderUnavailableError("no room", recoverable=False))
+
+
+def _first_out_of_reach(world: ScriptedWorld) -> None:
+    world.unreachable.add("t1")
+
+
 HAPPY = Scenario("happy", deploy("v2"), frozenset({"succeeded"}))
 ROLLED_BACK = Scenario("rolled back", deploy("v2"), frozenset({"rolled_back"}), arrange=_sick_on_the_second)
 TOLERATED = Scenario(
@@ -86,7 +104,21 @@ FIRST_FAILS = Scenario(
 ASKED_BACK = Scenario(
     "a rollback that a person asked for", rollback, frozenset({"succeeded"}), version=V1, before=(V1, V2)
 )
+FALLBACK = Scenario(
+    "through the fallback",
+    deploy("v2"),
+    frozenset({"succeeded"}),
+    arrange=_no_room_on_the_second,
+    settings=with_standby(),
+)
+FALLBACK_UNSEEN = Scenario(
+    "through the fallback before there is a plan",
+    deploy("v2"),
+    frozenset({"succeeded"}),
+    arrange=_first_out_of_reach,
+    settings=with_standby(),
+)
 SUPERSEDED = Scenario("deployed again", deploy("v2"), frozenset({"succeeded", "unchanged"}), superseded=True)
 NEVER_RIGHT = Scenario("judged by a promise that cannot be kept", deploy("v2"), frozenset({"perfect"}))
 
-ALL = (HAPPY, ROLLED_BACK, TOLERATED, FIRST_FAILS, ASKED_BACK)
+ALL = (HAPPY, ROLLED_BACK, TOLERATED, FIRST_FAILS, ASKED_BACK, FALLBACK, FALLBACK_UNSEEN)

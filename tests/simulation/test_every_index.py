@@ -75,11 +75,18 @@ def test_a_crash_at_every_append_and_every_await_is_mended_by_resume(scenario: S
 @pytest.mark.virtual
 @pytest.mark.parametrize(
     "scenario",
-    [scenarios.TOLERATED, scenarios.FIRST_FAILS, scenarios.ASKED_BACK],
+    [
+        scenarios.TOLERATED,
+        scenarios.FIRST_FAILS,
+        scenarios.ASKED_BACK,
+        scenarios.FALLBACK,
+        scenarios.FALLBACK_UNSEEN,
+    ],
     ids=lambda scenario: scenario.name,
 )
 def test_a_crash_of_other_deployments_is_mended_by_resume(scenario: Scenario) -> None:
-    """The same for a tolerated failure, a first deployment that fails, and a rollback that a person asked for."""
+    """The same for a tolerated failure, a first deployment that fails, a rollback that a person asked for, and deployments
+    that go through a fallback."""
     assert broken_by(scenario, [[place] for place in points(scenario, stride=SOME)]) == ""
 
 

@@ -154,10 +154,16 @@ async def test_output_is_told_line_by_line(transport: LocalTransport) -> None:
     )
     assert done.exit_code == 4 and done.stderr == "e\n�\n"
     out = [line for stream, line in seen if stream == "stdout"]
-    assert out[:2] == ["a", "b"] and max(map(len, out)) <= 8192 and "".join(out[2:]) == "c" + "y" * 20000
+    assert out[:2] == ["a", "b"] and max(map(len, out)) <= 8192 + 2
+    assert "".join(out[2:]).replace("……", "") == "c" + "y" * 20000
+    assert [(line[0] == "…", line[-1] == "…") for line in out[2:]] == [
+        (False, True),
+        (True, True),
+        (True, False),
+    ]
     assert [line for stream, line in seen if stream == "stderr"] == ["e", "�"]
     long = await transport.run("head -c 300000 /dev/zero | tr '\\0' z; echo end")
-    assert long.stdout.endswith("zend\n") and len(long.stdout) == 64 * 1024
+    assert long.stdout.endswith("zend\n") and len(long.stdout) == 64 * 1024 + 1
 
 
 async def test_commands_have_their_place_and_environment(transport: LocalTransport, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncclick as click
 
 from fraisier.cli.command import Leaf, Tree
-from fraisier.cli.params import DAYS_MAX, CountType, option
+from fraisier.cli.params import DAYS_MAX, CountType, MomentType, option
 
 _RUN = "fraisier.cli.run.audit"
 
@@ -15,7 +15,15 @@ def _filters() -> list[click.Parameter]:
         option("--fraise", help="only of this fraise", default="", metavar="FRAISE"),
         option("--environment", help="only in this environment", default="", metavar="ENV"),
         option("--type", help="only events of this type (`deployment.*`)", default="", metavar="TYPE"),
-        option("--actor", help="only what this user asked for", default="", metavar="USER"),
+        option("--actor", help="only what this user (or user@host) asked for", default="", metavar="USER"),
+        option(
+            "--since",
+            help="not before this time: `2026-01-31`, `2026-01-31T08:00:00Z`, or how long ago (`7d`)",
+            type=MomentType(),
+            default=None,
+            metavar="TIME",
+        ),
+        option("--until", help="before this time", type=MomentType(), default=None, metavar="TIME"),
         option(
             "--days", help="only the last N days", type=CountType(1, most=DAYS_MAX), default=None, metavar="N"
         ),
@@ -53,7 +61,7 @@ _EXPORT = Leaf(
     help="Write the trail to stdout, for another program to keep.",
     examples=[
         "fraisier audit export > trail.jsonl",
-        "fraisier audit export --format csv --days 30 > trail.csv",
+        "fraisier audit export --format csv --since 2026-01-01 --until 2026-02-01 > january.csv",
     ],
     params=[
         *_filters(),

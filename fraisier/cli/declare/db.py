@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncclick as click
 
 from fraisier.cli.command import Leaf, Tree
-from fraisier.cli.params import flag, yes
+from fraisier.cli.params import DurationType, flag, globs, option, yes
 
 _RUN = "fraisier.cli.run.db"
 
@@ -41,6 +41,31 @@ _RESTORE = Leaf(
         yes(),
     ],
 )
+_PRUNE = Leaf(
+    "prune",
+    run="fraisier.cli.run.upkeep:prune",
+    help="Remove the bodies of old events for good. Their hashes stay, so that `audit verify` works as before, and so do "
+    "history, status and the state of every target. Who removed what is recorded and signed before anything goes. "
+    "Deployments without an end, signatures, and what a forward has not received yet are left alone.",
+    examples=[
+        "fraisier db prune --older-than 90d --dry-run",
+        "fraisier db prune --older-than 90d --keep 'deployment.*,security.*' -m 'retention policy'",
+    ],
+    params=[
+        option(
+            "--older-than",
+            help="what is older than this (`90d`)",
+            type=DurationType(),
+            required=True,
+            metavar="DURATION",
+        ),
+        globs("--keep", "but not events of these types (`deployment.*`), comma separated"),
+        option("-m", "--message", help="why, for the record", default="", metavar="TEXT"),
+        flag("--force", help="also what a forward or the audit subscriber has not received yet"),
+        flag("--dry-run", help="only say what would go"),
+        yes(),
+    ],
+)
 
 COMMANDS = {
     "db": Tree(
@@ -51,6 +76,7 @@ COMMANDS = {
             "check": (_CHECK, "look for faults"),
             "backup": (_BACKUP, "copy the store into a file"),
             "restore": (_RESTORE, "put a backup in its place"),
+            "prune": (_PRUNE, "remove the bodies of old events"),
         },
     )
 }

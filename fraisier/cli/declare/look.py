@@ -41,7 +41,9 @@ COMMANDS = {
     "health": Leaf(
         "health",
         run="fraisier.cli.run.asking:health",
-        help="Run the configured health checks now, one probe a target.\n\nExits with 1 when a target is not healthy.",
+        help="Run the configured health checks now, one probe a target.\n\n"
+        "Exits with 1 when a target is unhealthy; else with 6 when one could not be asked, so that nothing is known of "
+        "it; with 0 when all are healthy.",
         examples=["fraisier health", "fraisier health api production && echo fine"],
         params=_maybe(),
     ),

@@ -52,7 +52,9 @@ COMMANDS = {
     "stats": Leaf(
         "stats",
         run="fraisier.cli.run.stats:stats",
-        help="Show how deployments went: how many, how they ended, how long they took.",
+        help="Show how deployments went: how many, how they ended, how long they took, what failed, and how all that moved "
+        "over time.\n\nThese are the figures of the dashboard, taken from the store. On a terminal with colours they are "
+        "drawn as panels; elsewhere, and with --no-color, they are lines of text.",
         examples=["fraisier stats", "fraisier stats --fraise api --days 7"],
         params=[
             option("--fraise", **_FRAISE),

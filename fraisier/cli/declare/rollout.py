@@ -73,7 +73,8 @@ COMMANDS = {
             option(
                 "--fail",
                 help="with --simulate: let a step of the new version fail there, as in `web-3:restart`; names and globs; "
-                "preflight, fetch, stage, migrate, switch, restart, or verify (the version is sick); repeatable",
+                "preflight, fetch, stage, migrate, switch, restart, verify (the version is sick), "
+                "bake (it ends soon after), or a hook, as in `web-3:hook:NAME`; repeatable",
                 multiple=True,
                 metavar="TARGET:STEP",
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -21,7 +22,8 @@ async def live_status(call: Call, config: Config, fraise: str, env: str) -> dict
 
 
 def health(call: Call, *, fraise: str, env: str) -> int:
-    """Run the checks and print the answers; exit with 1 when a target is not healthy."""
+    """Run the checks and print the answers; exit with 1 when a target is not healthy, else with 6 when one could not be
+    asked."""
     config = call.load()
     check_names(config, fraise, env)
 
@@ -34,17 +36,29 @@ def health(call: Call, *, fraise: str, env: str) -> int:
         call.document(found)
     else:
         heads = ("FRAISE", "ENV", "TARGET", "HEALTH", "CHECK", "TOOK", "SAYS")
-        cells = [
-            (
-                row["fraise"],
-                row["environment"],
-                row["target"],
-                "healthy" if row["healthy"] else "unhealthy",
-                row["check_type"] or "-",
-                took(row["duration_s"]),
-                one_line(row["message"] or row["reason"] or ""),
-            )
-            for row in found["targets"]
-        ]
+        cells = [line for row in found["targets"] for line in _lines(row)]
         call.data(table(heads, cells, call.painter(), states=(3,)))
-    return exits.OK if found["healthy"] else exits.FAILED
+    statuses = {row["status"] for row in found["targets"]}
+    if "fail" in statuses:
+        return exits.FAILED
+    return exits.UNREACHABLE if "error" in statuses else exits.OK
+
+
+_HEALTH = {"pass": "healthy", "fail": "unhealthy", "error": "unknown"}
+
+
+def _lines(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield the line of a target, and one for each part of its check."""
+    told = [row["message"] or row["reason"] or "", *(f"warning: {text}" for text in row["warnings"])]
+    yield (
+        row["fraise"],
+        row["environment"],
+        row["target"],
+        _HEALTH[row["status"]],
+        row["check_type"] or "-",
+        took(row["duration_s"]),
+        one_line("; ".join(filter(None, told))),
+    )
+    for part in row["parts"]:
+        spent, said = took(part.get("duration_s")), one_line(part.get("message", ""))
+        yield "", "", f"  {part['name']}", part["status"], part["check_type"], spent, said

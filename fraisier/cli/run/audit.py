@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import msgspec
 
-from fraisier.audit import AuditKey, AuditReport, EventFilter, load_or_make_key, newest_events
+from fraisier.audit import AuditReport, EventFilter, newest_events
 from fraisier.audit import export as export_lines
 from fraisier.audit import verify as verify_trail
-from fraisier.audit.keys import KEY_FILE
 from fraisier.cli import exits
 from fraisier.cli.context import Call
 from fraisier.cli.lines import format_line
+from fraisier.cli.params import Moment
 from fraisier.cli.run.reading import reading
+from fraisier.cli.run.signing import known_key
 from fraisier.clock import SystemClock
-from fraisier.config.resolve import Resolver
-from fraisier.errors import ConfigurationError
+from fraisier.errors import UsageError
 from fraisier.events import to_public
-from fraisier.journal.store import store_path
-from fraisier.redaction import Redactor
 
-_DAY_US = 86_400_000_000
-
-
-def _filter(fraise: str, environment: str, type: str, actor: str, days: int | None) -> EventFilter:
-    since_us = SystemClock().now_us() - days * _DAY_US if days else 0
-    return EventFilter(fraise=fraise, environment=environment, type=type, actor=actor, since_us=since_us)
+_SECOND_US = 1_000_000
+_DAY_US = 86_400 * _SECOND_US
 
 
-def list_events(
-    call: Call, *, fraise: str, environment: str, type: str, actor: str, days: int | None, limit: int
-) -> int:
+def _filter(
+    *,
+    fraise: str,
+    environment: str,
+    type: str,
+    actor: str,
+    days: int | None,
+    since: Moment | None,
+    until: Moment | None,
+) -> EventFilter:
+    now_us = SystemClock().now_us()
+    if days and since:
+        raise UsageError("--days and --since both say where to begin", hint="leave one of them out")
+    begin_us = now_us - days * _DAY_US if days else since.at_us(now_us) if since else 0
+    end_us = until.at_us(now_us) if until else 0
+    if end_us and begin_us >= end_us:
+        raise UsageError("--until is not after --since, so nothing lies between them")
+    return EventFilter(
+        fraise=fraise, environment=environment, type=type, actor=actor, since_us=begin_us, until_us=end_us
+    )
+
+
+def list_events(call: Call, *, limit: int, **filters: Any) -> int:
     """Print the last matching events, oldest first; with JSON as one document."""
-    where = _filter(fraise, environment, type, actor, days)
+    where = _filter(**filters)
 
     async def read() -> None:
         async with reading(call) as journal:
             found = await newest_events(journal, where, limit=limit)
         if call.json:
-            call.data(msgspec.json.encode({"events": [to_public(record) for record in found]}).decode())
+            call.data(msgspec.json.encode({"events": [one.to_dict() for one in found]}).decode())
             return
-        for record in found:
-            call.data(format_line(record) or _bare(to_public(record)))
+        for one in found:
+            call.data(format_line(one.record) or _bare(to_public(one.record)))
 
     anyio.run(read)
     return exits.OK
@@ -57,18 +70,9 @@ def _bare(public: dict[str, object]) -> str:
     return f"{str(public['time'])[11:19]}Z {place}{target}: {public['type']}"
 
 
-def export(
-    call: Call,
-    *,
-    fraise: str,
-    environment: str,
-    type: str,
-    actor: str,
-    days: int | None,
-    format: Literal["jsonl", "csv"],
-) -> int:
+def export(call: Call, *, format: Literal["jsonl", "csv"], **filters: Any) -> int:
     """Write the matching events to stdout, a line each."""
-    where = _filter(fraise, environment, type, actor, days)
+    where = _filter(**filters)
 
     async def write() -> None:
         async with reading(call) as journal:
@@ -84,7 +88,7 @@ def verify(call: Call, *, head: str) -> int:
     """Print whether the trail holds; exit with 7 when it does not."""
 
     async def check() -> AuditReport:
-        key = _key(call)
+        key = known_key(call)
         async with reading(call) as journal:
             return await verify_trail(journal, key, head)
 
@@ -107,21 +111,3 @@ def verify(call: Call, *, head: str) -> int:
         )
         call.say("  try: keep a copy of the store, then compare it with a backup")
     return exits.OK if report.ok else exits.AUDIT
-
-
-def _key(call: Call) -> AuditKey | None:
-    """Return the key that signed the trail, or None when there is none: a check never makes one."""
-    configured = ""
-    try:
-        call.config_path()
-    except ConfigurationError:
-        pass
-    else:
-        config = call.load()
-        if config.audit.key:
-            resolver = Resolver(call.environ, Redactor(), Path(config.path).parent)
-            configured = resolver.text(config.audit.key, {}, where="audit.key")
-    store = store_path(call.store_url())
-    if not configured and (store is None or not (store.parent / KEY_FILE).exists()):
-        return None
-    return load_or_make_key(configured, store.parent if store is not None else None)

@@ -11,6 +11,7 @@ import anyio
 from fraisier.cli import exits
 from fraisier.cli.context import Call
 from fraisier.cli.run.reading import reading
+from fraisier.cli.run.upkeep import note
 from fraisier.clock import SystemClock
 from fraisier.errors import DatabaseConnectionError, UsageError
 from fraisier.ids import SystemIds
@@ -46,7 +47,10 @@ def upgrade(call: Call) -> int:
     ids = SystemIds(SystemClock())
 
     async def work() -> tuple[int, int]:
-        return await maintenance.upgrade_store(path, ids=ids)
+        before, after = await maintenance.upgrade_store(path, ids=ids)
+        if 0 < before < after:
+            await note(path, "store.upgraded", f"from schema {before} to {after}", before=before, after=after)
+        return before, after
 
     before, after = _run(work)
     if call.json:
@@ -105,7 +109,10 @@ def restore(call: Call, *, file: str, force: bool, yes: bool) -> int:
 
     async def work() -> Path | None:
         clock = SystemClock()
-        return await maintenance.restore(path, source, clock=clock, ids=SystemIds(clock), force=force)
+        kept = await maintenance.restore(path, source, clock=clock, ids=SystemIds(clock), force=force)
+        if kept is not None:  # a copy put elsewhere is nobody's store yet, and stays as it is
+            await note(path, "store.restored", f"from {source}", replaced=str(kept), forced=force)
+        return kept
 
     replaced = _run(work)
     if call.json:

@@ -79,7 +79,13 @@ def _story(found: dict[str, Any], painter: Painter) -> str:
         f"  started      {found['started_at'] or '-'}",
         f"  ended        {found['finished_at'] or '-'} (took {took(found['duration_s'])})",
     ]
-    for label, key in (("undoes", "rollback_of"), ("decision", "decision"), ("rolled back by", "child_id")):
+    told = (
+        ("fallback", "fallback"),
+        ("undoes", "rollback_of"),
+        ("decision", "decision"),
+        ("rolled back by", "child_id"),
+    )
+    for label, key in told:
         if found[key]:
             lines.append(f"  {label:<12} {found[key]}")
     for target in found["targets"]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
 
 from fraisier.cli.context import Call
 from fraisier.config.schema import Config
 from fraisier.ids import Ids
-from fraisier.logging import ConsoleFormatter, setup_structured_logging
+from fraisier.logging import ConsoleFormatter, choose_logging, setup_structured_logging
 from fraisier.orchestrator import Orchestrator, local_actor
 from fraisier.redaction import Redactor
 
@@ -34,20 +33,26 @@ async def opened(
 
 
 def set_up_logging(call: Call, config: Config, redactor: Redactor) -> None:
-    """Log to stderr as the options say. Without -v or --log-format events are shown by the command itself, and only
-    warnings of what is below it are logged."""
+    """Log to stderr as options, environment and configuration say. Where none of them asks for it, events are shown by the
+    command itself, and only warnings of what is below it are logged. Raises ConfigurationError."""
     options = call.options
+    choice = choose_logging(
+        verbose=options.verbose,
+        format_option=options.log_format,
+        environ=call.environ,
+        configured_level=config.logging.level,
+        configured_format=config.logging.format,
+        terminal=call.stderr.isatty(),
+    )
     # What these say at debug level tells nothing about a deployment.
     for noisy in ("asyncio", "aiosqlite"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    if not (options.verbose or options.log_format):
-        logging.getLogger(EVENTS_LOGGER).disabled = True
-        # The same look without structlog, which takes longer to load than most commands run.
-        handler = logging.StreamHandler(call.stderr)
-        handler.setFormatter(ConsoleFormatter(redactor))
-        logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    call.is_logged = choice.wanted
+    if choice.wanted:
+        setup_structured_logging(choice.level, choice.format, stream=call.stderr, redactor=redactor)
         return
-    level = {0: config.logging.level, 1: "info"}.get(options.verbose, "debug")
-    chosen = options.log_format or config.logging.format
-    form: Literal["console", "json"] = "json" if chosen == "json" else "console"
-    setup_structured_logging(level, form, stream=call.stderr, redactor=redactor)
+    logging.getLogger(EVENTS_LOGGER).disabled = True
+    # The same look without structlog, which takes longer to load than most commands run.
+    handler = logging.StreamHandler(call.stderr)
+    handler.setFormatter(ConsoleFormatter(redactor))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fraisier.cli.context import Call
 from fraisier.clock import SystemClock
@@ -27,10 +28,10 @@ async def reading(
     """Give the journal of the store, or an empty one where there is no store yet. Raises DatabaseConnectionError."""
     url = call.store_url(config)
     path = store_path(url)
-    if path is not None and not path.exists():
+    if path is not None and not _is_there(path):
         call.note(f"there is no store at {path} yet: nothing was recorded there")
         url = "memory:"
-    if path is not None and path.is_dir():
+    elif path is not None and path.is_dir():
         message, hint = (
             f"the store {path} is a directory, not a file",
             "name a file in it: --store sqlite:///PATH",
@@ -43,6 +44,15 @@ async def reading(
         yield journal
     finally:
         await journal.close()
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise DatabaseConnectionError(
+            f"the store {path} cannot be opened: {error.strerror}", context={"path": str(path)}, cause=error
+        ) from error
 
 
 async def one_deployment(journal: Journal, deployment_id: str) -> DeploymentState:

@@ -11,7 +11,7 @@ from fraisier.cli.context import Call
 from fraisier.cli.run.opening import opened
 from fraisier.errors import FraisierError
 from fraisier.providers.base import Action
-from fraisier.rollout.request import find_environment, select
+from fraisier.rollout.request import find_environment
 
 _DONE: dict[Action, str] = {
     "start": "started",
@@ -44,7 +44,8 @@ def remove(call: Call, *, fraise: str, env: str, limit: Sequence[str], yes: bool
 def _control(call: Call, action: Action, fraise: str, env: str, limit: Sequence[str], *, yes: bool) -> int:
     config = call.load()
     _, settings = find_environment(config, fraise, env)
-    names = [target.name for target in select(settings.targets, limit, ())]
+    # What the globs mean may also be recorded only: a target of a fallback, or one that is no longer configured.
+    names = list(limit) or [target.name for target in settings.targets]
     if call.interactive and not yes:
         shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         if not call.confirm(f"{action} {fraise} in {env} on {shown}?"):

@@ -32,6 +32,8 @@ def how_it_ended(result: DeploymentResult, painter: Painter) -> list[str]:
         f"{outcome} {result.fraise} in {result.environment}: {_move(result)} after {took(result.duration_s)}"
         f"{f' ({told})' if told else ''}"
     ]
+    if result.fallback:
+        lines.append(f"  through the fallback {result.fallback} ({result.provider})")
     if reason := _because(result):
         lines.append(f"  {reason}")
     # The reason often quotes the first failed target; nobody needs to read that twice.

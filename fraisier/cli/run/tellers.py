@@ -95,7 +95,7 @@ async def make_teller(call: Call) -> AsyncIterator[Teller]:
     """Give the teller that fits the options and the terminal."""
     if call.options.quiet and not call.json:
         yield SilentTeller(call)
-    elif call.json or not call.animated or call.options.verbose or call.options.log_format:
+    elif call.json or not call.animated or call.is_logged:
         # Log lines and a live screen would write over each other.
         yield SilentTeller(call) if _logged(call) else LineTeller(call)
     else:
@@ -106,4 +106,4 @@ async def make_teller(call: Call) -> AsyncIterator[Teller]:
 
 def _logged(call: Call) -> bool:
     """Whether the log says all that the lines would."""
-    return not call.json and bool(call.options.verbose or call.options.log_format)
+    return not call.json and call.is_logged

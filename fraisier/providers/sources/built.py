@@ -16,7 +16,7 @@ import msgspec
 from fraisier.config.resolve import Resolver
 from fraisier.config.schema import Environment
 from fraisier.config.template import Name, pieces
-from fraisier.errors import DeploymentTimeoutError, FraisierError, ProviderUnavailableError
+from fraisier.errors import BuildError, DeploymentTimeoutError, FraisierError, ProviderUnavailableError
 from fraisier.providers.base import Artifact
 from fraisier.providers.jobs import Command, JobName, Jobs, OpenDoor, is_sound
 from fraisier.providers.outcome import failed
@@ -127,7 +127,7 @@ class Builder:
                 name = msgspec.structs.replace(of, number=number)
                 done = await jobs.run(name, command, on_output=job.on_output)
             if done.exit_code != 0:
-                raise failed("build on the orchestrator", template, done)
+                raise failed("build on the orchestrator", template, done, BuildError)
         with self._cache.new_file(file) as temporary:
             await anyio.to_thread.run_sync(snapshot, tree, temporary)
 

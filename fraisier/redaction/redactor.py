@@ -1,29 +1,21 @@
-"""Keeps secrets out of every sink: values that are known are masked wherever they turn up."""
+"""Takes out of texts and nested data what is known to be secret."""
 
 from __future__ import annotations
 
-import base64
-import json
-import re
-import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
 
-MASK = "***"
+from fraisier.redaction.clipping import CUT
+from fraisier.redaction.forms import forms
+from fraisier.redaction.patterns import is_secret_key, mask_named, mask_url
+from fraisier.redaction.secret import MASK, Secret
+
 MIN_LENGTH = 6
 """Shorter values are not masked: they would blank out ordinary words, and guessing them takes no log."""
 
 _DEPTH_MAX = 50
-_SECRET_WORDS = frozenset(
-    {"password", "passwords", "passwd", "pwd", "passphrase", "secret", "secrets", "token", "tokens", "bearer"}
-    | {"authorization", "credential", "credentials", "cookie", "cookies", "apikey"}
-)
-_SECRET_PAIRS = ("api_key", "access_key", "private_key", "secret_key", "signing_key", "session_id")
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_USERINFO = re.compile(
-    r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s/?#'\"<>@:]*)(?P<password>:[^\s/?#'\"<>]*)?@"
-)
+_HALF_MIN = 3
+"""So many characters of a value beside a cut are masked; fewer tell nothing."""
 
 
 class Redactor:
@@ -41,19 +33,30 @@ class Redactor:
         known = set(self._forms)
         for part in {value, value.strip(), *(line.strip() for line in value.splitlines())}:
             if len(part) >= MIN_LENGTH:
-                known.update(form for form in _forms(part) if len(form) >= MIN_LENGTH)
+                known.update(form for form in forms(part) if len(form) >= MIN_LENGTH)
         if len(known) != len(self._forms):
             self._forms = tuple(sorted(known, key=lambda form: (-len(form), form)))
 
+    def register_named(self, values: Mapping[str, str]) -> None:
+        """Mask those values whose names say that they are secret (`API_TOKEN`): of an environment that hooks get."""
+        for name, value in values.items():
+            if is_secret_key(name):
+                self.register(value)
+
     def scrub(self, text: str) -> str:
-        """Return `text` with every registered value, and every password in a URL, as `***`."""
+        """Return `text` with `***` for every registered value, for what is left of one where the text was cut (`…`),
+        for every password in a URL, and for every value under a telling name (`password=…`)."""
         spans = sorted(_occurrences(text, self._forms))
+        if CUT in text:
+            spans = sorted([*spans, *_halves(text, self._forms)])
         if spans:
             text = _blank(text, spans)
-        return mask_url(text) if "://" in text and "@" in text else text
+        if "://" in text and "@" in text:
+            text = mask_url(text)
+        return mask_named(text) if "=" in text or ":" in text else text
 
     def scrub_object(self, value: Any) -> Any:
-        """Return a copy of nested lists, tuples, sets and mappings without secrets, by value and by key name.
+        """Return a copy of nested lists, tuples, sets and mappings without secrets, by value, by type and by key name.
 
         Numbers under a key that ends in `token` stay: they are fencing tokens. Objects of other types are
         returned as they are.
@@ -61,7 +64,7 @@ class Redactor:
         return self._scrub(value, secret="", depth=0)
 
     def _scrub(self, value: Any, *, secret: str, depth: int) -> Any:
-        if depth > _DEPTH_MAX:
+        if depth > _DEPTH_MAX or isinstance(value, Secret):
             return MASK
         if isinstance(value, str):
             return MASK if secret and value else self.scrub(value)
@@ -74,7 +77,7 @@ class Redactor:
         if isinstance(value, dict):
             return {
                 self.scrub(key) if isinstance(key, str) else key: self._scrub(
-                    item, secret=secret or _secret_key(key), depth=depth + 1
+                    item, secret=secret or is_secret_key(key), depth=depth + 1
                 )
                 for key, item in value.items()
             }
@@ -91,57 +94,37 @@ class Redactor:
         return value
 
 
-def mask_url(url: str) -> str:
-    """Return `url` (or a text with URLs in it) without passwords; a lone user name stays, but not in http(s),
-    where it is a token.
-    """
-    return _USERINFO.sub(_masked_userinfo, url)
-
-
-def _masked_userinfo(match: re.Match[str]) -> str:
-    scheme, user, password = match["scheme"], match["user"], match["password"]
-    if password is not None:
-        return f"{scheme}{user}:{MASK}@"
-    if user and scheme.lower() in {"http://", "https://"}:
-        return f"{scheme}{MASK}@"
-    return match[0]
-
-
-def _secret_key(key: object) -> str:
-    """Return the normalised key when it names something secret, else an empty text."""
-    if not isinstance(key, str):
-        return ""
-    name = re.sub(r"[^a-z0-9]+", "_", _CAMEL.sub("_", key).lower())
-    if any(pair in name for pair in _SECRET_PAIRS) or not _SECRET_WORDS.isdisjoint(name.split("_")):
-        return name
-    return ""
-
-
-def _forms(value: str) -> Iterator[str]:
-    raw = value.encode("utf-8", "surrogateescape")
-    yield value
-    yield quote(raw)
-    yield quote(raw, safe="")
-    yield quote_plus(raw)
-    yield json.dumps(value)[1:-1]
-    yield json.dumps(value, ensure_ascii=False)[1:-1]
-    yield repr(value)[1:-1]
-    yield shlex.quote(value)[1:-1] if "'" in value else value
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        yield encode(raw).decode().rstrip("=")
-        for offset in range(3):
-            # The same bytes at another offset of a longer text (`user:password`) come out as other
-            # characters; the characters that are mixed with what stands before and after are left off.
-            coded = encode(b"\0" * offset + raw).decode().rstrip("=")
-            yield coded[(offset * 8 + 5) // 6 : (offset + len(raw)) * 8 // 6]
-
-
-def _occurrences(text: str, forms: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-    for form in forms:
+def _occurrences(text: str, known: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    for form in known:
         start = text.find(form)
         while start >= 0:
             yield start, start + len(form)
             start = text.find(form, start + 1)
+
+
+def _halves(text: str, known: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Yield what stands before a cut and begins a value, and what stands behind one and ends a value."""
+    at = text.find(CUT)
+    while at >= 0:
+        behind = at + len(CUT)
+        last, first = text[max(at - _HALF_MIN, 0) : at], text[behind : behind + _HALF_MIN]
+        for form in known:
+            for place in _places(form, last):
+                size = place + _HALF_MIN
+                if size <= at and text.startswith(form[:size], at - size):
+                    yield at - size, at
+            for place in _places(form, first):
+                if text.startswith(form[place:], behind):
+                    yield behind, behind + len(form) - place
+        at = text.find(CUT, behind)
+
+
+def _places(form: str, piece: str) -> Iterator[int]:
+    """Yield where a piece of _HALF_MIN characters stands in a form."""
+    place = form.find(piece) if len(piece) == _HALF_MIN else -1
+    while place >= 0:
+        yield place
+        place = form.find(piece, place + 1)
 
 
 def _blank(text: str, spans: list[tuple[int, int]]) -> str:

@@ -1,0 +1,111 @@
+"""What is done to a store while it goes on: pruning, and notes in its own log of what else a person did to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from fraisier.audit import AuditLogger, PruneReport
+from fraisier.audit import prune as prune_journal
+from fraisier.cli import exits
+from fraisier.cli.context import Call
+from fraisier.cli.run.reading import ignore
+from fraisier.cli.run.signing import signing_key
+from fraisier.clock import SystemClock, rfc3339
+from fraisier.config.durations import format_duration
+from fraisier.errors import DatabaseConnectionError, UsageError
+from fraisier.ids import SystemIds
+from fraisier.journal.base import Journal
+from fraisier.journal.store import open_journal, store_path
+from fraisier.orchestrator import local_actor
+from fraisier.redaction import Redactor
+
+_SECOND_US = 1_000_000
+
+
+@asynccontextmanager
+async def writing(url: str) -> AsyncIterator[Journal]:
+    """Give the journal of a store, to be written to. Raises DatabaseConnectionError."""
+    clock = SystemClock()
+    journal = open_journal(url, clock=clock, ids=SystemIds(clock))
+    await journal.open(ignore)
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+async def note(path: Path, kind: str, detail: str, **data: Any) -> None:
+    """Put on record what a person did to a store."""
+    async with writing(f"sqlite:///{path}") as journal:
+        await AuditLogger(journal.append, actor=local_actor("cli")).log_system_event(kind, detail, data=data)
+
+
+def prune(
+    call: Call,
+    *,
+    older_than: float,
+    keep: Sequence[str],
+    message: str,
+    force: bool,
+    dry_run: bool,
+    yes: bool,
+) -> int:
+    """Remove the bodies of old events. Raises UsageError, DatabaseConnectionError."""
+    url = call.store_url()
+    path = store_path(url)
+    if path is None or not path.exists():
+        raise DatabaseConnectionError(f"there is no store {path or url}", recoverable=False)
+    if older_than <= 0:
+        raise UsageError("--older-than must be more than nothing", hint="for example --older-than 90d")
+    ask = call.interactive and not yes and not dry_run
+    age = format_duration(older_than)
+    if ask and not call.confirm(f"remove what {path} says about events older than {age}, for good?"):
+        call.say("nothing was done")
+        return exits.OK
+    redactor = Redactor()
+    redactor.register_named(call.environ)
+    work = partial(
+        _prune,
+        url,
+        key=signing_key(call),
+        before_us=SystemClock().now_us() - int(older_than * _SECOND_US),
+        keep=keep,
+        message=redactor.scrub(message) or f"older than {age}",
+        actor=local_actor("cli"),
+        dry_run=dry_run,
+        wait_for_subscribers=not force,
+    )
+    _tell(call, path, anyio.run(work), dry_run=dry_run)
+    return exits.OK
+
+
+async def _prune(url: str, **options: Any) -> PruneReport:
+    async with writing(url) as journal:
+        return await prune_journal(journal, journal.append, **options)
+
+
+def _tell(call: Call, path: Path, report: PruneReport, *, dry_run: bool) -> None:
+    if call.json:
+        call.document(
+            {
+                "path": str(path),
+                "dry_run": dry_run,
+                "rows": report.rows,
+                "before": rfc3339(report.before_at),
+                "held_back": report.held_back,
+                "head": report.head,
+            }
+        )
+        return
+    verb = "would lose" if dry_run else "lost"
+    call.data(f"{path}: {report.rows} events of before {rfc3339(report.before_at)} {verb} their bodies")
+    for name, seq in sorted(report.held_back.items()):
+        call.say(
+            f"  {name} has received the events up to {seq} only; what comes after that was left (--force)"
+        )
