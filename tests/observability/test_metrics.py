@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from fraisier._version import __version__
 from fraisier.bus.statistics import BusStatistics, SubscriberStatistics
-from fraisier.events import EVENT_TYPES, Event, Record
+from fraisier.events import Event, Record
 from fraisier.events import types as ev
 from fraisier.health_check.tally import LABELS
 from fraisier.journal.base import JournalStatistics
@@ -379,22 +379,20 @@ def test_an_open_circuit_is_open_until_its_time_is_over() -> None:
     }
 
 
-@pytest.mark.skipif("circuit.opened" not in EVENT_TYPES, reason="nothing publishes circuits yet")
 def test_circuits_come_from_the_facts_about_their_changes() -> None:
     """By provider; the resource is no label. Who looks at them settles first."""
     fed = Fed()
-    opened, half, closed = (EVENT_TYPES[f"circuit.{name}"] for name in ("opened", "half_opened", "closed"))
     about: dict[str, Any] = {"resource": "local web-1", "provider": "local"}
-    fed.feed(opened(**about, until_at=9 * SECOND_US))
+    fed.feed(ev.CircuitOpened(**about, until_at=9 * SECOND_US))
     assert fed.value("fraisier_circuit_state", provider="local", state="open") == 1
-    fed.feed(half(**about))
+    fed.feed(ev.CircuitHalfOpened(**about))
     assert fed.value("fraisier_circuit_state", provider="local", state="half_open") == 1
-    fed.feed(opened(**about, until_at=9 * SECOND_US))
+    fed.feed(ev.CircuitOpened(**about, until_at=9 * SECOND_US))
     fed.subscriber.settle(8 * SECOND_US)
     assert fed.value("fraisier_circuit_state", provider="local", state="open") == 1
     fed.subscriber.settle(9 * SECOND_US)
     assert fed.value("fraisier_circuit_state", provider="local", state="open") == 0
-    fed.feed(closed(**about))
+    fed.feed(ev.CircuitClosed(**about))
     assert series(fed.registry, "fraisier_circuit_transitions_total") == {
         ("local", "open"): 2,
         ("local", "half_open"): 1,
@@ -402,19 +400,14 @@ def test_circuits_come_from_the_facts_about_their_changes() -> None:
     }
 
 
-@pytest.mark.skipif(
-    "provider" not in ev.DeploymentPlanned.__struct_fields__,
-    reason="nothing falls back to another provider yet",
-)
 def test_a_deployment_that_falls_back_counts_under_the_provider_that_served() -> None:
     """From the second plan on; it is active once."""
-    planned: Any = ev.DeploymentPlanned
     fed = Fed().feed(
         REQUESTED,
-        planned(**D1, provider="local"),
+        ev.DeploymentPlanned(**D1, provider="local"),
         ev.DeploymentStarted(**D1),
         ev.StepFailed(**D1, step="fetch", error_type="ProviderError"),
-        planned(**D1, provider="docker", fallback="standby"),
+        ev.DeploymentPlanned(**D1, provider="docker", fallback="standby"),
     )
     assert fed.value("fraisier_active_deployments", provider="local") == 0
     assert fed.value("fraisier_active_deployments", provider="docker") == 1
