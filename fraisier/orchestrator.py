@@ -99,6 +99,10 @@ class Orchestrator:
         resolver = Resolver(
             self._environ, self.redactor, Path(config.path).parent if config.path else Path.cwd()
         )
+        for fraise in config.fraises.values():
+            for source in filter(None, (env.source for env in fraise.environments.values())):
+                resolver.keep_address(source.git)
+                resolver.keep_address(source.archive)
         if store is None or isinstance(store, str):
             configured = resolver.text(config.store.url, {})
             self.store_url = choose_store_url(
