@@ -87,13 +87,13 @@ class Story:
         return self.registry.get_sample_value(name, labels) or 0.0
 
     def sums(self, name: str, by: str) -> dict[str, float]:
-        """Return the samples of the name, summed up by one label."""
+        """Return the samples of the name, summed up by one label; those that never counted are there as 0, and left out."""
         found: Counter[str] = Counter()
         for metric in self.registry.collect():
             for sample in metric.samples:
                 if sample.name == name:
                     found[sample.labels[by]] += sample.value
-        return dict(found)
+        return {key: value for key, value in found.items() if value}
 
 
 def shop(root: Path) -> Config:
