@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import pytest
 
-from fraisier.audit.forward import Forwarder, make_sink, subscriber_name
+from fraisier.audit.forward import Forwarder, make_sink, sinks, subscriber_name
 from fraisier.bus import Bus
 from fraisier.clock import SystemClock
 from fraisier.config.schema import Forward
@@ -212,6 +212,30 @@ async def test_a_syslog_that_takes_no_more_is_waited_for(tmp_path: Path) -> None
         server = Receiver(slow)
         await until(lambda: len(server.taken) >= 600)
     assert [syslog(data, local=True)[0]["seq"] for data in server.close()] == told
+
+
+async def test_a_receiver_that_is_stuck_is_given_up_for_the_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The event that it did not take in time comes again when it reads on."""
+    monkeypatch.setattr(sinks, "SEND_S", 0.05)
+    stuck = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    stuck.bind(str(tmp_path / "log"))
+    async with forwarding(memory(), Forward(syslog=str(tmp_path / "log"))) as bus:
+        told = await tell(bus, 600)
+        await until(lambda: "no answer within" in caplog.text)
+        server = Receiver(stuck)
+        await until(lambda: len(server.taken) >= 600)
+    assert [syslog(data, local=True)[0]["seq"] for data in server.close()] == told
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "[::1]"])
+async def test_a_server_whose_name_or_port_answers_nothing_holds_up_nobody(host: str) -> None:
+    """UDP may not even tell that nobody listens."""
+    async with forwarding(memory(), Forward(syslog=f"udp://{host}:9")) as bus:
+        with anyio.fail_after(10):
+            await tell(bus, 5)
+            assert await bus.wait_idle(8)
 
 
 async def test_a_torn_line_stays_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
