@@ -87,11 +87,11 @@ class Story:
         return self.registry.get_sample_value(name, labels) or 0.0
 
     def sums(self, name: str, by: str) -> dict[str, float]:
-        """Return the samples of the name, summed up by one label."""
+        """Return the samples of the name that are not 0, summed up by one label."""
         found: Counter[str] = Counter()
         for metric in self.registry.collect():
             for sample in metric.samples:
-                if sample.name == name:
+                if sample.name == name and sample.value:
                     found[sample.labels[by]] += sample.value
         return dict(found)
 
