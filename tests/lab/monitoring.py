@@ -25,6 +25,9 @@ FILES = CHECKOUT / "monitoring"
 TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}
 NODE_TOOLS = {"node": "nodejs", "npm": "npm"}
 
+BOARD: dict[str, Any] = json.loads((FILES / "grafana-dashboard.json").read_text())
+PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
+
 _READY_S = 30.0
 _STOP_S = 10.0
 _STEP_S = 0.1
@@ -37,6 +40,18 @@ def lacking(tools: dict[str, str]) -> str:
     """Return what this machine lacks of `tools` (Debian's package by command), with the command that installs it."""
     packages = sorted({package for tool, package in tools.items() if shutil.which(tool) is None})
     return f"needs {' '.join(packages)}: {INSTALL} {' '.join(packages)}" if packages else ""
+
+
+def expressions() -> dict[str, str]:
+    """Return every query of the dashboard as Grafana sends it when all of each variable is selected."""
+    found = {}
+    for panel in PANELS:
+        for target in panel["targets"]:
+            text = target["expr"]
+            for name in ("fraise", "environment", "provider"):
+                text = text.replace(f"${name}", ".*")
+            found[f"{panel['title']} {target['refId']}"] = text
+    return found
 
 
 @dataclass(frozen=True)
