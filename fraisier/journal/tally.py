@@ -56,8 +56,9 @@ class Probes(msgspec.Struct):
 
 
 class Tally(msgspec.Struct):
-    """What happened in the slots: deployments in the order of their requests, then counts by slot of failed attempts and
-    refused locks by class of the error, of probes by type of check, and of rollbacks that a failure made necessary by reason."""
+    """What happened in the slots: deployments in the order of their requests, then counts by slot of failed attempts of
+    steps and hooks and of refused locks by class of the error, of probes by type of check, and of rollbacks that a failure
+    made necessary by reason."""
 
     slots: Slots
     outcomes: list[Outcome] = []
