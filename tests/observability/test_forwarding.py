@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -15,11 +16,11 @@ from typing import Any
 import anyio
 import pytest
 
-from fraisier.audit.forward import Forwarder, make_sink, sinks, subscriber_name
+from fraisier.audit.forward import Forwarder, SinkError, make_sink, sinks, subscriber_name
 from fraisier.bus import Bus
 from fraisier.clock import SystemClock
 from fraisier.config.schema import Forward
-from fraisier.events import Actor
+from fraisier.events import Actor, Record
 from fraisier.events import types as ev
 from fraisier.ids import SystemIds
 from fraisier.journal.base import Journal
@@ -201,6 +202,24 @@ async def test_a_pipe_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None
         with anyio.fail_after(5):
             await tell(bus, 20)
             assert await bus.wait_idle(5)
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("file", "/nowhere/trail.jsonl"),
+        ("syslog", "/nowhere/log"),
+        ("syslog", "udp://255.255.255.255:514"),  # no broadcast without being told to
+        ("journald", "/nowhere/socket"),
+    ],
+)
+async def test_what_cannot_be_reached_is_named(key: str, place: str) -> None:
+    """One error for whatever goes wrong with a receiver, and the next event tries again."""
+    sink = make_sink(Forward(**{key: place}), Path("/"))
+    for _ in range(2):
+        with pytest.raises(SinkError, match=re.escape(place)):
+            await sink.send(Record(1, "e1", 0, ev.DeploymentRequested(**PLACE)))
+    sink.close()
 
 
 async def test_a_syslog_that_takes_no_more_is_waited_for(tmp_path: Path) -> None:
