@@ -1,8 +1,9 @@
 # ruff: noqa: T201, SIM115
 """A small HTTP service over bare sockets, so that fifty of them start quickly. `MODE` says how a version misbehaves.
 
-ok: serves · exit: ends at once · sick: /health answers 503 · exit:NAME, sick:NAME: only on target NAME · dies: ends after `LIFE_S`
-· slow: listens after `LIFE_S` · mute: runs and never listens · escape: serves from a child in a session of its own
+ok: serves · exit: ends at once · sick: /health answers 503 · exit:NAME, sick:NAME: only on target NAME
+· dies: ends after `LIFE_S` · slow: listens after `LIFE_S`
+· mute: runs and never listens · escape: serves from a child in a session of its own
 """
 
 import os

@@ -84,5 +84,5 @@ def sections(page: str) -> list[Section]:
 
 def prose(page: str) -> Iterator[str]:
     """Yield each piece of inline code outside of the blocks."""
-    for found in re.finditer(r"`([^`\n]+)`", _FENCE.sub("", text_of(page))):
-        yield found[1]
+    for found in re.finditer(r"`([^`\n]+(?:\n[^`\n]+)?)`", _FENCE.sub("", text_of(page))):
+        yield " ".join(found[1].split())

@@ -30,7 +30,9 @@ def migrating(yard: Yard) -> None:
     """v2 was being deployed; it was killed with its migration, which may be repeated."""
     yard.bring("v1")
     yard.commit("v2")
-    slow = "test -e ../../../../again || { touch ../../../../again; sleep 60; }; echo up >> ../../../../schema"
+    slow = (
+        "test -e ../../../../again || { touch ../../../../again; sleep 60; }; echo up >> ../../../../schema"
+    )
     yard.use(yard.base, migrate={"command": slow, "resume": "rerun"})
     deploy = yard.begin("-q", "deploy", "api", "production", "-y")
     yard.until(lambda: yard.sleeps() != [])
@@ -57,7 +59,8 @@ STAGES = {
     "Rolling": Stage(served(), serves("v2")),
     "With a pause between the waves": Stage(served(), serves("v2")),
     "Where some targets may fail": Stage(
-        served("exit:web-3"), serves("v2", outcomes("succeeded", "failed"), targets=["web-1", "web-2", "web-4"])
+        served("exit:web-3"),
+        serves("v2", outcomes("succeeded", "failed"), targets=["web-1", "web-2", "web-4"]),
     ),
     "Back when it is not healthy": Stage(served("exit"), serves("v1")),
     "A port that answers": Stage(served(), serves("v2")),
