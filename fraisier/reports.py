@@ -160,9 +160,12 @@ async def status(
 
 
 async def _latest(journal: Journal, fraise: str, environment: str) -> DeploymentState | None:
-    """Return the latest deployment that somebody asked for; the rollback linked to one is part of that one."""
-    rows = await journal.deployments(fraise=fraise, environment=environment, limit=20)
-    return next((row for row in rows if not row.rollback_of), None)
+    """Return the latest deployment that somebody asked for; the rollback linked to one is part of that one. One that was
+    refused says nothing of the targets, and hides none that needs a person."""
+    rows = await journal.deployments(fraise=fraise, environment=environment, limit=50)
+    asked = [row for row in rows if not row.rollback_of]
+    refused = [row for row in asked if row.outcome == "locked" or row.reason == "unfinished"]
+    return next((row for row in asked if row not in refused), asked[0] if asked else None)
 
 
 def _target_row(

@@ -14,6 +14,7 @@ from fraisier.redaction.secret import MASK, Secret
 MIN_LENGTH = 6
 """Shorter values are not masked: they would blank out ordinary words, and guessing them takes no log."""
 
+_DIRECTORIES = frozenset({"PWD", "OLDPWD"})
 _DEPTH_MAX = 50
 _HALF_MIN = 3
 """So many characters of a value beside a cut are masked; fewer tell nothing."""
@@ -46,9 +47,10 @@ class Redactor:
                 self.register(form)
 
     def register_named(self, values: Mapping[str, str]) -> None:
-        """Mask those values whose names say that they are secret (`API_TOKEN`): of an environment that hooks get."""
+        """Mask those values whose names say that they are secret (`API_TOKEN`): of an environment that hooks get.
+        `PWD` is where a shell stands, and not a password."""
         for name, value in values.items():
-            if is_secret_key(name):
+            if is_secret_key(name) and name not in _DIRECTORIES:
                 self.register(value)
 
     def scrub(self, text: str) -> str:

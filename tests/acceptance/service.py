@@ -1,8 +1,9 @@
 # ruff: noqa: T201, SIM115
 """A small HTTP service over bare sockets, so that fifty of them start quickly. `MODE` says how a version misbehaves.
 
-ok: serves · exit: ends at once · sick: /health answers 503 · sick:NAME: only on target NAME · dies: ends after `LIFE_S`
-· slow: listens after `LIFE_S` · mute: runs and never listens · escape: serves from a child in a session of its own
+ok: serves · exit: ends at once · sick: /health answers 503 · exit:NAME, sick:NAME: only on target NAME
+· dies: ends after `LIFE_S` · slow: listens after `LIFE_S`
+· mute: runs and never listens · escape: serves from a child in a session of its own
 """
 
 import os
@@ -16,6 +17,7 @@ if len(sys.argv) > 1:  # the escaped child: nothing of its parent's environment 
 else:
     VERSION = open("VERSION").read().strip()
     MODE, _, WHERE = open("MODE").read().strip().partition(":")
+MEANT = WHERE in ("", os.environ.get("FRAISIER_TARGET", ""))
 LIFE_S = float(os.environ.get("LIFE_S", "1"))
 
 
@@ -31,7 +33,7 @@ def serve(until: float) -> None:
     else:
         sys.exit(98)
     listener.listen(64)
-    sick = MODE == "sick" and WHERE in ("", os.environ.get("FRAISIER_TARGET", ""))
+    sick = MODE == "sick" and MEANT
     while time.monotonic() < until:
         listener.settimeout(max(0.01, min(1.0, until - time.monotonic())))
         try:
@@ -55,7 +57,7 @@ def serve(until: float) -> None:
 
 print(f"starting {VERSION} in mode {MODE}", flush=True)
 forever = float("inf")
-if MODE == "exit":
+if MODE == "exit" and MEANT:
     print("no database", flush=True)
     sys.exit(7)
 elif MODE == "mute":

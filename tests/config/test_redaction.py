@@ -123,3 +123,11 @@ def test_passwords_in_urls_are_masked(url: str, masked: str) -> None:
     """User info of a URL shows no password, and in http no token."""
     assert mask_url(url) == masked
     assert Redactor().scrub(url) == masked
+
+
+def test_the_directory_of_a_shell_is_no_password() -> None:
+    """`PWD` stays readable in messages about files; another variable of that kind is masked as ever."""
+    redactor = Redactor()
+    redactor.register_named({"PWD": "/srv/orders", "OLDPWD": "/srv/before", "DB_PWD": "swordfish-1"})
+    told = "/srv/orders/api and /srv/before/api, swordfish-1"
+    assert redactor.scrub(told) == "/srv/orders/api and /srv/before/api, ***"
