@@ -16,8 +16,7 @@ from fraisier.providers.base import Artifact, Provider
 from fraisier.recovery import FallbackStrategy
 from fraisier.rollout.fallback import places_left
 from fraisier.rollout.life import Life
-from fraisier.rollout.plan import Plan, Seen, decode_plan, encode_plan, make_plan
-from fraisier.rollout.reopen import whereabouts
+from fraisier.rollout.plan import Plan, Seen, encode_plan, make_plan
 from fraisier.rollout.request import DeployRequest, select, suggestion
 from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.strategies import STRATEGIES
@@ -43,20 +42,9 @@ class Planning(Life):
         stop: StopSignal | None = None,
         resumes: DeploymentState | None = None,
     ) -> None:
-        frozen = decode_plan(resumes.plan) if resumes is not None and resumes.plan else None
-        fraise, settings = whereabouts(world.config, request.fraise, request.environment, frozen)
-        super().__init__(
-            world,
-            fraise,
-            request.environment,
-            settings,
-            actor=request.actor,
-            options=request.options(),
-            lock_wait_s=request.lock_wait_s,
-            stop=stop,
-            resumes=resumes,
-        )
+        super().__init__(world, request, stop=stop, resumes=resumes)
         self._request = request
+        frozen = self._frozen
         limit, exclude = ((), ()) if frozen is not None else (request.limit, request.exclude)
         self._targets: tuple[Target, ...] = select(self._settings.targets, limit, exclude)
         meant = self._targets if frozen is None else [planned.target for planned in frozen.targets]
