@@ -20,6 +20,7 @@ from fraisier.health_check import (
     HTTPHealthChecker,
     TCPHealthChecker,
 )
+from fraisier.health_check.failures import ProbeFailed, failure_of
 from fraisier.testing import run_virtual
 from tests.health.servers import closed_port, http_server, silent_port
 
@@ -514,3 +515,14 @@ async def test_healthy_asks_once() -> None:
     manager, sick = HealthCheckManager(), Fixed("fail")
     assert not await manager.check_service_healthy(sick)
     assert sick.asked == 1
+
+
+def test_an_error_that_holds_several_is_told_as_each_of_them() -> None:
+    """As a name with several addresses gives it: one that said no was there, whatever became of the others."""
+    several = OSError("all connection attempts failed")
+    several.__cause__ = ExceptionGroup(
+        "", [ConnectionRefusedError(errno.ECONNREFUSED, ""), OSError(errno.EHOSTUNREACH, "")]
+    )
+    found = failure_of(several, "tcp shop:80")
+    assert isinstance(found, ProbeFailed)
+    assert (str(found), found.answered) == ("tcp shop:80: connection refused; no route to host", True)
