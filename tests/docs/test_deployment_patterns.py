@@ -93,6 +93,7 @@ def test_a_pattern_works_as_it_is_written(tmp_path: Path, section: Section) -> N
     yard = Yard(tmp_path, EXAMPLE.blocks[0])
     try:
         staging.play(yard, section, STAGES[section.heading])
+        assert [one.code for one in yard.typed] == [command.code for command in section.commands]
     finally:
         yard.end()
 

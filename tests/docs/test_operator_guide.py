@@ -128,6 +128,7 @@ def test_a_procedure_mends_what_it_is_for(tmp_path: Path, section: Section) -> N
     yard = Yard(tmp_path, EXAMPLE)
     try:
         staging.play(yard, section, STAGES[section.heading])
+        assert [one.code for one in yard.typed] == [command.code for command in section.commands]
     finally:
         yard.end()
 
