@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
 from tests.docs import test_deployment_patterns, test_operator_guide
 from tests.docs.pages import Block, Section, prose, sections, text_of
-from tests.docs.yard import Yard
+from tests.docs.yard import Yards
 
 PAGES = {"OPERATOR_GUIDE.md": test_operator_guide, "DEPLOYMENT_PATTERNS.md": test_deployment_patterns}
 GROUPS = {"audit", "db", "lock"}
@@ -72,11 +71,10 @@ def test_no_section_is_skipped(page: str) -> None:
     ids=["fails", "does not fail", "ends the shell", "is not said", "is said too late"],
 )
 def test_a_page_that_promises_too_much_is_found(
-    tmp_path: Path, blocks: list[tuple[str, str]], says: str
+    yards: Yards, blocks: list[tuple[str, str]], says: str
 ) -> None:
     """A command that ends otherwise, or is never run, and a message that does not come."""
-    yard = Yard(tmp_path, sections("DEPLOYMENT_PATTERNS.md")[0].blocks[0])
-    with pytest.raises(AssertionError, match=re.escape(says)):
+    with yards.lend(fresh=True) as yard, pytest.raises(AssertionError, match=re.escape(says)):
         yard.follow(Section("A promise", tuple(Block(*block) for block in blocks)))
 
 
