@@ -56,7 +56,7 @@ def ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ten]:
     try:
         with (
             exporter(argv, tmp_path / "exporter") as target,
-            prometheus(tmp_path / "prometheus", target, interval="200ms") as server,
+            prometheus(tmp_path / "prometheus", target, interval="300ms") as server,
         ):
             server.until("fraisier_build_info")
             yield Ten(site, server, [])
@@ -64,6 +64,7 @@ def ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ten]:
         site.end()
 
 
+@pytest.mark.timeout(240)
 def test_each_of_ten_deployments_is_found_in_every_sink(ten: Ten) -> None:
     for row in TEN:
         before = series(ten.server)
