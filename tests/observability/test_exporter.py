@@ -18,7 +18,7 @@ import anyio.to_thread
 import pytest
 
 from fraisier.clock import SystemClock
-from fraisier.errors import DatabaseConnectionError
+from fraisier.errors import DatabaseConnectionError, UsageError
 from fraisier.events import Event, Holder, Record
 from fraisier.events import types as ev
 from fraisier.ids import SystemIds
@@ -220,9 +220,16 @@ async def test_freezes_targets_and_followers_are_those_of_the_tables(journal: Wa
 async def test_the_pairs_that_are_shown_are_bounded(journal: Watched) -> None:
     for number in range(PAIRS_MAX + 20):
         await journal.tell(ev.LeaseFrozen(fraise=f"f{number:04}", environment="production", owner="ann"))
+    late = {"deployment_id": "z", "fraise": "z", "environment": "production"}
+    await journal.tell(
+        ev.DeploymentRequested(**late, provider="local", fraise_type="api"),
+        ev.TargetUpdated(**late, target="web-1", release="r1"),
+    )
     exporter = exporter_over(journal)
     await exporter.refresh()
     assert len(values(exporter, "fraisier_frozen")) == PAIRS_MAX
+    assert values(exporter, "fraisier_unfinished_deployments") == {}
+    assert values(exporter, "fraisier_targets") == {}
 
 
 async def test_what_began_before_the_log_can_be_read_is_looked_up(tmp_path: Path) -> None:
@@ -360,6 +367,23 @@ async def test_the_watch_reads_the_store_before_anybody_asks(journal: Watched) -
     assert status == 200
     assert "fraisier_event_loop_lag_seconds " in text
     assert json.dumps(text).count("fraisier_build_info{version") == 1
+
+
+async def test_where_nothing_can_listen_a_person_is_told_what_to_try(journal: Watched) -> None:
+    """The place is in use, or it is none of this machine's."""
+    source = Given(exporter_over(journal))
+    async with served(source, []) as port:
+        with pytest.raises(UsageError, match=f"port {port} is in use") as busy:
+            await listen(source, "127.0.0.1", port)
+        with pytest.raises(UsageError, match=r"192\.0\.2\.1 is not an address of this machine") as strange:
+            await listen(source, "192.0.2.1", 0)
+    assert f"sport = :{port}" in busy.value.hint
+    assert "--address 127.0.0.1" in strange.value.hint
+
+
+async def listen(source: Source, address: str, port: int) -> None:
+    async with MetricsServer(source, lambda text: None).listening(address, port):
+        pass
 
 
 async def test_a_store_in_memory_is_an_empty_one(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import anyio
 import pytest
 
 from fraisier.audit.forward import Forwarder, SinkError, make_sink, sinks, subscriber_name
+from fraisier.audit.forward.layout import severity_of
 from fraisier.bus import Bus
 from fraisier.clock import SystemClock
 from fraisier.config.schema import Forward
@@ -202,6 +203,20 @@ async def test_a_pipe_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None
         with anyio.fail_after(5):
             await tell(bus, 20)
             assert await bus.wait_idle(5)
+
+
+def test_how_grave_an_event_is() -> None:
+    """As syslog counts: 3 is an error, 4 a warning, 5 a notice."""
+    found = {
+        name: severity_of(name)
+        for name in ("step.failed", "deployment.aborted", "security.reported", "deployment.succeeded")
+    }
+    assert found == {
+        "step.failed": 3,
+        "deployment.aborted": 4,
+        "security.reported": 4,
+        "deployment.succeeded": 5,
+    }
 
 
 @pytest.mark.parametrize(

@@ -417,6 +417,57 @@ def test_a_deployment_that_falls_back_counts_under_the_provider_that_served() ->
     assert series(fed.registry, "fraisier_deployment_errors_total") == {("local", "ProviderError"): 1}
 
 
+def test_a_deployment_or_rollback_that_is_planned_elsewhere_before_it_begins_counts_there() -> None:
+    fed = Fed().feed(
+        REQUESTED,
+        ev.DeploymentPlanned(**D1, provider="docker"),
+        ev.DeploymentStarted(**D1),
+        ev.DeploymentSucceeded(**D1, duration_s=1),
+        ev.DeploymentRequested(**D2, kind="rollback", provider="local"),
+        ev.DeploymentPlanned(**D2, provider="docker"),
+        ev.DeploymentSucceeded(**D2, duration_s=1),
+    )
+    assert series(fed.registry, "fraisier_deployments_total") == {("docker", "success", "api"): 1}
+    assert series(fed.registry, "fraisier_rollbacks_total") == {("docker", "requested"): 1}
+
+
+def test_the_lock_of_somebody_who_restarts_a_service_is_no_deployments() -> None:
+    """Neither its wait nor its refusal."""
+    fed = Fed().feed(
+        ev.LeaseWaiting(**D1), ev.LeaseRefused(**D1, waited_s=3), ev.LeaseAcquired(**D1, epoch=1)
+    )
+    assert series(fed.registry, "fraisier_deployment_errors_total") == {}
+    assert series(fed.registry, "fraisier_deployment_lock_wait_seconds") == {}
+
+
+def test_the_deployments_that_are_remembered_are_bounded() -> None:
+    """One that began too many deployments ago ends under a provider that is not known."""
+    many = (
+        ev.DeploymentRequested(**{**D1, "deployment_id": f"d{n}"}, provider="local", fraise_type="api")
+        for n in range(1, 5000)
+    )
+    fed = Fed().feed(
+        *many, ev.DeploymentSucceeded(**D1), ev.DeploymentSucceeded(**{**D1, "deployment_id": "d4999"})
+    )
+    assert series(fed.registry, "fraisier_deployments_total") == {
+        ("unknown", "success", "unknown"): 1,
+        ("local", "success", "api"): 1,
+    }
+
+
+def test_a_rollback_and_an_end_without_a_place_count_all_the_same() -> None:
+    """As a store of an older version has them: no linked deployment, no fraise."""
+    fed = Fed().feed(
+        REQUESTED,
+        ev.RollbackStarted(**D1),
+        ev.RollbackSucceeded(**D1, provider="local", reason="timeout", duration_s=1),
+        ev.DeploymentFailed(deployment_id="d1", reason="timeout", duration_s=2),
+    )
+    assert series(fed.registry, "fraisier_rollbacks_total") == {("local", "timeout"): 1}
+    assert series(fed.registry, "fraisier_deployments_total") == {("local", "failed", "api"): 1}
+    assert series(fed.registry, "fraisier_fraise_deployments_total") == {}
+
+
 def test_the_number_of_circuits_that_are_remembered_is_bounded() -> None:
     fed = Fed()
     board = CircuitBoard(fed.recorder)

@@ -126,6 +126,9 @@ async def test_a_dry_run_changes_nothing(journal: Any) -> None:
     assert (await pruned(journal, dry_run=True)).rows == 3
     assert await told(journal) == [1, 2, 3, 4]
     assert (await pruned(journal)).rows == 3
+    left = await told(journal)
+    assert (await pruned(journal, dry_run=True)).rows == 0
+    assert await told(journal) == left
 
 
 async def test_what_a_durable_subscriber_has_not_handled_stays(journal: Any) -> None:
