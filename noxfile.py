@@ -69,6 +69,28 @@ NEWEST = HERE[-1] if HERE else CURRENT
 """What needs one Python only (servers, killed processes, the slow ones) runs here."""
 
 
+COVERED = (
+    "errors.py",
+    "recovery/*",
+    "error_handler/*",
+    "logging/*",
+    "metrics/*",
+    "audit/*",
+    "health_check/*",
+)
+COVERED_PERCENT = 95
+COVERING_TESTS = (
+    "tests/test_errors.py",
+    "tests/test_recovery.py",
+    "tests/test_error_handler.py",
+    "tests/test_observability.py",
+    "tests/observability",
+    "tests/health",
+    "tests/rollout/test_circuits.py",
+    "tests/rollout/test_fallback.py",
+)
+"""What runs inside of the process that is measured: the command line's own processes are not."""
+
 FINGERPRINTS: dict[str, str] = {}
 """What the trials of each Python came to in this run."""
 
@@ -163,6 +185,21 @@ def quick(session: nox.Session) -> None:
     pytest(
         session, "-q", "-n", "2", "--dist", "loadfile", "-m", "not long and not lab and not once and not slow"
     )
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Branch coverage of what looks on and what helps after failures: COVERED_PERCENT at least, module by module."""
+    install(session)
+    session.install("-q", "coverage>=7.4")
+    measured = [f"fraisier/{name}" for name in COVERED]
+    session.run(
+        *("coverage", "run", "--branch", f"--include={','.join(measured)}"),
+        *("-m", "pytest", "-q", "-m", "not long and not lab and not slow"),
+        *COVERING_TESTS,
+    )
+    for name in measured:
+        session.run("coverage", "report", f"--include={name}", f"--fail-under={COVERED_PERCENT}")
 
 
 @nox.session

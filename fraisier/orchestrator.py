@@ -96,11 +96,10 @@ class Orchestrator:
         self._actor = actor or local_actor("api")
         self._metrics = metrics or MetricsRecorder()
         self.redactor = redactor or Redactor()
-        # Hooks on this machine get these, and may print them.
-        self.redactor.register_named(self._environ)
         resolver = Resolver(
             self._environ, self.redactor, Path(config.path).parent if config.path else Path.cwd()
         )
+        self._learn_secrets(resolver)
         if store is None or isinstance(store, str):
             configured = resolver.text(config.store.url, {})
             self.store_url = choose_store_url(
@@ -429,6 +428,15 @@ class Orchestrator:
         return self.bus.statistics()
 
     # inside
+
+    def _learn_secrets(self, resolver: Resolver) -> None:
+        """Let the redactor know what no reference leads to: variables with telling names, which hooks on this machine get
+        and may print, and passwords that are written out in addresses."""
+        self.redactor.register_named(self._environ)
+        for fraise in self.config.fraises.values():
+            for source in filter(None, (env.source for env in fraise.environments.values())):
+                resolver.keep_address(source.git)
+                resolver.keep_address(source.archive)
 
     async def _run(self, work: Callable[[StopSignal], Awaitable[DeploymentResult]]) -> DeploymentResult:
         stop = StopSignal()

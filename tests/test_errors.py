@@ -155,3 +155,110 @@ def test_errors_survive_pickling() -> None:
         "C",
         {"a": 1},
     )
+
+
+ADDED = [
+    ("UnexpectedError", "FraisierError", "UNEXPECTED", False),
+    ("UsageError", "FraisierError", "USAGE_ERROR", False),
+    ("LeaseLostError", "DeploymentError", "LEASE_LOST", False),
+    ("FencedError", "DeploymentError", "FENCED", False),
+    ("InDoubtError", "DeploymentError", "IN_DOUBT", False),
+    ("BuildError", "DeploymentError", "BUILD_FAILED", False),
+    ("MigrationError", "DeploymentError", "MIGRATION_FAILED", False),
+    ("HookError", "DeploymentError", "HOOK_FAILED", False),
+    ("InterruptedError", "DeploymentError", "INTERRUPTED", False),
+    ("AuditError", "FraisierError", "AUDIT_FAILED", False),
+    ("GuardRefusedError", "DatabaseTransactionError", "GUARD_REFUSED", False),
+]
+
+
+@pytest.mark.parametrize(("name", "base", "code", "recoverable"), ADDED, ids=[row[0] for row in ADDED])
+def test_added_classes_have_their_base_code_and_recoverability(
+    name: str, base: str, code: str, recoverable: bool
+) -> None:
+    """What came to the promised ones is of the same kind."""
+    error = getattr(errors, name)("it broke")
+    assert isinstance(error, getattr(errors, base))
+    assert (error.code, error.recoverable) == (code, recoverable)
+
+
+def test_the_base_of_all_has_a_code_too() -> None:
+    """So that a handler may rely on it."""
+    error = FraisierError("x")
+    assert (error.code, error.recoverable, error.context, error.cause) == ("FRAISIER_ERROR", False, {}, None)
+
+
+def test_a_provider_error_is_no_deployment_error() -> None:
+    """Recovery tells them apart: another provider helps against the one, going back against the other."""
+    assert not issubclass(errors.ProviderError, errors.DeploymentError)
+    assert not issubclass(errors.BuildError, errors.ProviderError)
+
+
+def test_an_empty_code_or_hint_is_not_taken_for_one() -> None:
+    """The class's own is used instead."""
+    error = errors.NotFoundError("x", code="", hint="")
+    assert (error.code, error.hint) == ("NOT_FOUND", errors.NotFoundError.default_hint)
+
+
+def test_recoverable_may_be_given_to_a_class_that_is_not() -> None:
+    """True is taken as it is."""
+    assert errors.ConfigurationError("x", recoverable=True).recoverable is True
+
+
+def test_raise_from_and_cause_agree() -> None:
+    """Whoever writes `raise … from` and gives the cause as well has one chain."""
+    lost = OSError("lost")
+    with pytest.raises(errors.ProviderConnectionError) as caught:
+        raise errors.ProviderConnectionError("gone", cause=lost) from lost
+    assert caught.value.__cause__ is caught.value.cause is lost
+
+
+def test_without_a_cause_the_chain_is_left_as_it_is() -> None:
+    """An error that is raised while another one is handled keeps that as its context."""
+    with pytest.raises(FraisierError) as caught:
+        try:
+            raise ValueError("first")
+        except ValueError:
+            raise FraisierError("second")  # noqa: B904 - that is the case in question
+    assert caught.value.__cause__ is None
+    assert isinstance(caught.value.__context__, ValueError)
+
+
+def test_a_cause_of_our_own_is_told_by_its_class_and_message() -> None:
+    """As any other."""
+    error = errors.RollbackError("not back", cause=errors.HealthCheckError("sick"))
+    assert error.to_dict()["cause"] == "HealthCheckError: sick"
+
+
+@pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
+def test_every_class_describes_itself_in_the_same_fields(cls: type[FraisierError]) -> None:
+    """In the documented order, with its own name."""
+    described = cls("x").to_dict()
+    assert list(described) == ["error_type", "code", "message", "context", "recoverable", "hint", "cause"]
+    assert (described["error_type"], described["code"]) == (cls.__name__, cls.default_code)
+
+
+@pytest.mark.parametrize("cls", ALL, ids=lambda cls: cls.__name__)
+def test_a_class_is_found_by_its_name_and_by_its_code(cls: type[FraisierError]) -> None:
+    """Events tell the one, what is kept of a target the other."""
+    assert errors.error_class(cls.__name__) is cls
+    assert errors.class_of_code(cls.default_code) is cls
+
+
+@pytest.mark.parametrize("name", ["", "OSError", "Any", "annotations", "Mapping"])
+def test_what_is_no_class_of_ours_is_not_found(name: str) -> None:
+    """Whatever else this module may hold."""
+    assert errors.error_class(name) is None
+    assert errors.class_of_code(name) is None
+
+
+def test_codes_are_words_for_programs() -> None:
+    """Capitals and underscores, so that the reason of an outcome is the same in small letters."""
+    assert all(cls.default_code.replace("_", "").isalpha() for cls in ALL)
+    assert all(cls.default_code.isupper() for cls in ALL)
+
+
+def test_hints_are_phrases_that_follow_a_colon() -> None:
+    """`try: run …`: no capital at the beginning, no full stop at the end."""
+    hints = {cls.default_hint for cls in ALL}
+    assert [hint for hint in hints if hint[0].isupper() or hint.endswith(".")] == []

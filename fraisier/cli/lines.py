@@ -354,6 +354,7 @@ _SAY: dict[type[ev.Event], Callable[[Any], str | None]] = {
     ev.ServiceRequested: lambda e: f"{e.action} ...",
     ev.ServiceSucceeded: lambda e: f"{e.action} done{_in(e.duration_s)}",
     ev.ServiceFailed: _service_failed,
+    ev.AuditPruned: lambda e: f"{e.rows} old events lost their bodies{_by(e.actor)}{_tail(e.message)}",
     ev.WebhookReceived: _webhook,
     ev.WebhookAccepted: lambda e: f"webhook from {e.provider} accepted as deployment {e.deployment_id}",
     ev.ConfigChanged: _config_changed,

@@ -11,7 +11,7 @@ from fraisier.config.schema import Environment, Target
 from fraisier.config.template import Name, Reference, TemplateError
 from fraisier.config.walk import texts
 from fraisier.errors import ConfigurationError
-from fraisier.redaction import Redactor
+from fraisier.redaction import Redactor, mask_url
 
 FILE_BYTES_MAX = 1 << 20
 """A secret is small; a `${file:…}` beyond this is a mistake."""
@@ -27,6 +27,7 @@ class Resolver:
         self._environ = environ
         self._redactor = redactor
         self._base_dir = Path(base_dir)
+        self._addresses: dict[str, str] = {}
 
     @property
     def redactor(self) -> Redactor:
@@ -39,10 +40,18 @@ class Resolver:
 
         Raises ConfigurationError for a name that is not known and a reference that cannot be resolved.
         """
+        template = self._addresses.get(template, template)
         try:
             return _render(template, names, self._value)
         except TemplateError as error:
             raise _problem(error, where) from error
+
+    def keep_address(self, template: str) -> None:
+        """Take note of an address with a password written out in it: plans hold it masked, and `text` puts it back."""
+        masked = mask_url(template)
+        if masked != template:
+            self._addresses[masked] = template
+            self._redactor.register_address(template)
 
     def command(
         self, template: str, names: Mapping[str, str], *, where: str = ""

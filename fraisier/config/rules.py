@@ -149,14 +149,10 @@ def forward(report: Report, value: schema.Forward, node: Mapping, path: str, at:
 
 def audit(report: Report, value: schema.AuditSettings, node: Mapping, path: str, at: Node) -> None:
     """No two forwards go to the same place: the place where each goes on is kept by its destination."""
-    seen: set[tuple[str, str, str]] = set()
-    listed_at = getattr(node.get("forward"), "items", ())
-    for index, entry in enumerate(value.forward):
-        place = (entry.file, entry.syslog, entry.journald)
-        if place in seen and index < len(listed_at):
-            where = joined(path, f"forward[{index}]")
-            report.add(listed_at[index], where, "conflict", "events are forwarded there already")
-        seen.add(place)
+    places = [entry.file or entry.syslog or entry.journald for entry in value.forward]
+    for place in dict.fromkeys(one for one in places if places.count(one) > 1):
+        key = node.entries["forward"].key
+        report.add(key, joined(path, "forward"), "conflict", f"events are forwarded to {place} twice")
 
 
 def _types(report: Report, patterns: tuple[str, ...], node: Node, path: str) -> None:

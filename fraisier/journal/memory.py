@@ -235,9 +235,13 @@ class MemoryJournal:
                 fields = {name: getattr(state, name) for name in Outcome.__struct_fields__}
                 found.outcomes.append(Outcome(**fields))
         found.count(
-            (row.type, row.at, row.body or b"")
+            (row.type, row.at, row.body)
             for row in self._rows
-            if row.type in COUNTED_TYPES and row.at >= slots.since_us and fraise in ("", row.fraise)
+            if row.body is not None
+            and row.type in COUNTED_TYPES
+            and row.at >= slots.since_us
+            and fraise in ("", row.fraise)
+            and (row.type != "lease.refused" or row.deployment_id in self._tables.deployments)
         )
         return found
 

@@ -36,9 +36,11 @@ _BEGINS = "select id from deployments where id >= ? and id < ? order by id limit
 _DEAD = (
     "select subscriber, seq, at_us, error from dead_letters order by at_us desc, seq desc, subscriber limit ?"
 )
-# The list of types must stand as it does in the schema, or the index is not used.
+# The list of types must stand as it does in the schema, or the index is not used. A refused lock that is no deployment's
+# is that of somebody who starts or stops a service.
 _COUNTED = f"""select type, at, body from journal where type in ({", ".join(f"'{name}'" for name in COUNTED_TYPES)})
-and at >= ? and ? in ('', fraise) and body is not null"""  # noqa: S608 - constants
+and at >= ? and ? in ('', fraise) and body is not null
+and (type <> 'lease.refused' or deployment_id in (select id from deployments))"""  # noqa: S608 - constants
 _OUTCOMES = (
     """select body from deployments where ? in ('', fraise) and requested_us >= ? order by first_seq"""
 )

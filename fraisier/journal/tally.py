@@ -6,9 +6,13 @@ from collections.abc import Iterable
 
 import msgspec
 
+from fraisier.errors import DeploymentLockError, HookError, class_of_code
+
 COUNTED_TYPES = (
     "health.failed",
     "health.passed",
+    "hook.failed",
+    "lease.refused",
     "provider.unavailable",
     "rollback.failed",
     "rollback.succeeded",
@@ -52,8 +56,9 @@ class Probes(msgspec.Struct):
 
 
 class Tally(msgspec.Struct):
-    """What happened in the slots: deployments in the order of their requests, then counts by slot of failed attempts by
-    class of the error, of probes by type of check, and of rollbacks that a failure made necessary by reason."""
+    """What happened in the slots: deployments in the order of their requests, then counts by slot of failed attempts of
+    steps and hooks and of refused locks by class of the error, of probes by type of check, and of rollbacks that a failure
+    made necessary by reason."""
 
     slots: Slots
     outcomes: list[Outcome] = []
@@ -70,7 +75,7 @@ class Tally(msgspec.Struct):
             elif kind.startswith("rollback."):
                 self._count(self.rollbacks, numbers.reason or "unknown", at_us)
             else:
-                self._count(self.errors, numbers.error_type or "unknown", at_us)
+                self._count(self.errors, _error_type(kind, numbers), at_us)
 
     def _count(self, counts: dict[str, list[int]], key: str, at_us: int) -> None:
         found = counts.get(key)
@@ -96,9 +101,19 @@ class _Numbers(msgspec.Struct, frozen=True):
 
     reason: str = ""
     error_type: str = ""
+    code: str = ""
     check_type: str = ""
     counts: dict[str, int] = {}
     buckets: dict[str, int] = {}
+
+
+def _error_type(kind: str, numbers: _Numbers) -> str:
+    """Return the class of the error that a row tells of; some rows tell it by their type, or by the error's code."""
+    if kind == "lease.refused":
+        return DeploymentLockError.__name__
+    if kind == "hook.failed":
+        return (class_of_code(numbers.code) or HookError).__name__
+    return numbers.error_type or "unknown"
 
 
 _decode = msgspec.json.Decoder(_Numbers).decode

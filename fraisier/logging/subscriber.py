@@ -36,6 +36,7 @@ _LEVELS: dict[type[ev.Event], int] = {
     ),
     **dict.fromkeys(
         (
+            ev.DeploymentAborted,
             ev.DeploymentPaused,
             ev.DeploymentInterrupted,
             ev.DeploymentSuperseded,

@@ -40,6 +40,11 @@ class MetricsRecorder:
         if duration is not None:
             self.metrics.series("fraisier_deployment_duration_seconds", provider, status).observe(duration)
 
+    def record_deployment_moved(self, provider: str, to_provider: str) -> None:
+        """A deployment that acts goes through another provider from now on."""
+        self._set_active(provider, -1)
+        self._set_active(to_provider, 1)
+
     def record_deployment_error(self, provider: str, error_type: str) -> None:
         """A step failed; `error_type` is the class of the error."""
         self.metrics.series("fraisier_deployment_errors_total", provider, error_type).inc()

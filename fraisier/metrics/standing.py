@@ -95,6 +95,8 @@ def _state(row: DeploymentState, live: set[str]) -> str:
 def _targets(pairs: list[_Pair], placements: list[Placement]) -> dict[tuple[str, str, str], int]:
     found = {(*pair, health): 0 for pair in pairs for health in _HEALTH}
     for place in placements:
+        if not place.release:
+            continue  # what it served was taken back, and there was nothing before it
         health = place.health if place.health in _HEALTH else "unknown"
         key = (place.fraise, place.environment, health)
         if key in found:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from fraisier.events import EVENT_TYPES, TYPE_OF, Record
+from fraisier.events import TYPE_OF, Record
 from fraisier.events import types as ev
 from fraisier.metrics.catalogue import ERROR_TYPES
 from fraisier.metrics.circuits import CircuitBoard
@@ -127,6 +127,17 @@ class MetricsSubscriber:
         if event.kind != "rollback":
             self._recorder.announce(event.provider, event.fraise_type, event.fraise, event.environment)
 
+    def _planned(self, record: Record, event: ev.DeploymentPlanned) -> None:
+        """A deployment that falls back to another provider is planned once more, and counts under that one from then on."""
+        run = self._runs.get(event.deployment_id)
+        if run is None or event.provider in ("", run.provider):
+            return
+        if run.active:
+            self._recorder.record_deployment_moved(run.provider, event.provider)
+        run.provider = event.provider
+        if not run.is_rollback:
+            self._recorder.announce(event.provider, run.fraise_type, event.fraise, event.environment)
+
     def _started(self, record: Record, event: ev.DeploymentStarted | ev.DeploymentResumed) -> None:
         run = self._run(event.deployment_id)
         if not run.is_rollback and not run.active:
@@ -210,10 +221,10 @@ class MetricsSubscriber:
         provider = self._run(event.deployment_id).provider
         self._recorder.record_recovery(provider, event.strategy, "failed")
 
-    def _circuit(self, record: Record, event: Any) -> None:
+    def _circuit(self, record: Record, event: ev.CircuitEvent) -> None:
         provider = event.provider or self._run(event.deployment_id).provider
-        state = _CIRCUIT_STATE[TYPE_OF[event.__class__]]
-        until_us = getattr(event, "until_at", 0)
+        state = _CIRCUIT_STATE[event.__class__]
+        until_us = event.until_at if isinstance(event, ev.CircuitOpened) else 0
         self._circuits.change(provider, event.resource, state, record.at_us, until_us)
 
     # the rest
@@ -264,14 +275,15 @@ _STATUS: dict[type[ev.Event], str] = {
     ev.DeploymentAborted: "aborted",
 }
 
-_CIRCUIT_STATE = {
-    "circuit.opened": "open",
-    "circuit.half_opened": "half_open",
-    "circuit.closed": "closed",
+_CIRCUIT_STATE: dict[type[ev.Event], str] = {
+    ev.CircuitOpened: "open",
+    ev.CircuitHalfOpened: "half_open",
+    ev.CircuitClosed: "closed",
 }
 
 _HANDLERS: dict[type[ev.Event], Callable[[MetricsSubscriber, Record, Any], None]] = {
     ev.DeploymentRequested: MetricsSubscriber._requested,
+    ev.DeploymentPlanned: MetricsSubscriber._planned,
     ev.DeploymentStarted: MetricsSubscriber._started,
     ev.DeploymentQueued: MetricsSubscriber._waiting,
     ev.DeploymentSucceeded: MetricsSubscriber._ended,
@@ -289,7 +301,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[MetricsSubscriber, Record, Any], None]
     ev.RecoveryDecided: MetricsSubscriber._decided,
     ev.RecoverySucceeded: MetricsSubscriber._recovered,
     ev.RecoveryFailed: MetricsSubscriber._not_recovered,
-    **{EVENT_TYPES[name]: MetricsSubscriber._circuit for name in _CIRCUIT_STATE if name in EVENT_TYPES},
+    **dict.fromkeys(_CIRCUIT_STATE, MetricsSubscriber._circuit),
     ev.HealthPassed: MetricsSubscriber._verdict,
     ev.HealthFailed: MetricsSubscriber._verdict,
     ev.LeaseAcquired: MetricsSubscriber._lease_acquired,

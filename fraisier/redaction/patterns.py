@@ -50,8 +50,21 @@ def mask_url(url: str) -> str:
     return _USERINFO.sub(_masked_userinfo, url)
 
 
+def passwords_in(text: str) -> list[str]:
+    """Return the passwords of the URLs in a text, and of http(s) the users without one, which are tokens. References
+    (`${…}`) are none."""
+    found = [
+        match["password"] or match["user"]
+        for match in _USERINFO.finditer(text)
+        if mask_url(match[0]) != match[0]
+    ]
+    return [one.removeprefix(":") for one in found if "${" not in one]
+
+
 def _masked_userinfo(match: re.Match[str]) -> str:
     scheme, user, password = match["scheme"], match["user"], match["password"]
+    if "${" in (password or user):
+        return match[0]  # a reference shows nothing
     if password is not None:
         return f"{scheme}{user}:{MASK}@"
     if user and scheme.lower() in {"http://", "https://"}:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from fraisier.redaction.clipping import CUT
 from fraisier.redaction.forms import forms
-from fraisier.redaction.patterns import is_secret_key, mask_named, mask_url
+from fraisier.redaction.patterns import is_secret_key, mask_named, mask_url, passwords_in
 from fraisier.redaction.secret import MASK, Secret
 
 MIN_LENGTH = 6
@@ -31,12 +32,19 @@ class Redactor:
         A value of several lines is masked line by line too, since output is reported in lines. Values shorter
         than MIN_LENGTH characters are left alone.
         """
+        self.register_address(value)
         known = set(self._forms)
         for part in {value, value.strip(), *(line.strip() for line in value.splitlines())}:
             if len(part) >= MIN_LENGTH:
                 known.update(form for form in forms(part) if len(form) >= MIN_LENGTH)
         if len(known) != len(self._forms):
             self._forms = tuple(sorted(known, key=lambda form: (-len(form), form)))
+
+    def register_address(self, text: str) -> None:
+        """Mask the passwords of the URLs in a text, as they stand there and decoded."""
+        for password in passwords_in(text) if "://" in text else ():
+            for form in {password, unquote(password)}:
+                self.register(form)
 
     def register_named(self, values: Mapping[str, str]) -> None:
         """Mask those values whose names say that they are secret (`API_TOKEN`): of an environment that hooks get.

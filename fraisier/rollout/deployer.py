@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import anyio
 import msgspec
 
-from fraisier.config.schema import Target
 from fraisier.errors import (
     DeploymentError,
     FraisierError,
     InterruptedError,
-    ProviderConnectionError,
-    UsageError,
 )
 from fraisier.events import Actor
 from fraisier.events import types as ev
 from fraisier.journal.fold import DeploymentState
-from fraisier.providers.base import Artifact, Provider
-from fraisier.recovery import FallbackStrategy
+from fraisier.providers.base import Provider
 from fraisier.rollout.capacity import Capacity
-from fraisier.rollout.fallback import meant_at, places_left, settings_at
+from fraisier.rollout.fallback import meant_at, settings_at
 from fraisier.rollout.lease import Lease
-from fraisier.rollout.life import Life
-from fraisier.rollout.plan import Plan, PlanTarget, Seen, decode_plan, encode_plan, make_plan, repair_first
-from fraisier.rollout.reopen import away_now, whereabouts
-from fraisier.rollout.request import DeployRequest, select, suggestion
+from fraisier.rollout.plan import Plan, PlanTarget, decode_plan, repair_first
+from fraisier.rollout.planning import DECIDE_S, Planning
+from fraisier.rollout.reopen import away_now
+from fraisier.rollout.request import DeployRequest
 from fraisier.rollout.restore import to_restore
 from fraisier.rollout.result import DeploymentResult
 from fraisier.rollout.rollback import Rollbacks
 from fraisier.rollout.runner import Runner
 from fraisier.rollout.steps import StepRunner
 from fraisier.rollout.stop import StopSignal
-from fraisier.rollout.strategies import STRATEGIES
 from fraisier.rollout.verdict import Halt, Verdict, reason_of
 from fraisier.rollout.world import World
 
-_DECIDE_S = 30.0
 _CLOSE_S = 15.0
-_PREPARATION = "prepare"
-"""What failed when a deployment asks for another place; no step of a target is called so."""
 
 
-class Deployer(Life):
+class Deployer(Planning):
     """Runs one deployment of one fraise in one environment, from request to terminal row."""
 
     def __init__(
@@ -55,50 +46,11 @@ class Deployer(Life):
         stop: StopSignal | None = None,
         resumes: DeploymentState | None = None,
     ) -> None:
-        frozen = decode_plan(resumes.plan) if resumes is not None and resumes.plan else None
-        fraise, settings = whereabouts(world.config, request.fraise, request.environment, frozen)
-        super().__init__(
-            world,
-            fraise,
-            request.environment,
-            settings,
-            actor=request.actor,
-            options=request.options(),
-            lock_wait_s=request.lock_wait_s,
-            stop=stop,
-            resumes=resumes,
-        )
-        self._request = request
+        super().__init__(world, request, stop=stop, resumes=resumes)
+        self._lease: Lease | None = None
         self._is_ending = False
         self._is_leaving = False
         self._hint = ""
-        limit, exclude = ((), ()) if frozen is not None else (request.limit, request.exclude)
-        self._targets: tuple[Target, ...] = select(self._settings.targets, limit, exclude)
-        meant = self._targets if frozen is None else [planned.target for planned in frozen.targets]
-        self._chosen = frozenset(target.own_name for target in meant)
-        self._place = "" if frozen is None else frozen.fallback
-        self._lease: Lease | None = None
-        if request.strategy and request.strategy not in STRATEGIES:
-            raise UsageError(
-                f"unknown strategy {request.strategy!r}{suggestion(request.strategy, list(STRATEGIES))}"
-            )
-
-    # looking without acting
-
-    async def preview(self) -> Plan:
-        """Return the plan as it would be now; nothing is written and nothing is touched."""
-        plan, _ = await self.foresee()
-        return plan
-
-    async def foresee(self) -> tuple[Plan, dict[str, Seen]]:
-        """Return the plan as it would be now, with what was seen of every target of the fleet, by name."""
-        provider = self._world.make_provider(self._settings)
-        try:
-            with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
-                artifact, seen = await self._learn(provider)
-                return await self._plan(artifact, seen, self._targets), seen
-        finally:
-            await provider.aclose()
 
     # acting
 
@@ -166,41 +118,6 @@ class Deployer(Life):
             plan = msgspec.structs.replace(plan, down=away_now(plan, self._state, seen))
             await self._carry_out(plan, lease, provider, [name for name, look in seen.items() if look.serves])
         return self._result(self._hint)
-
-    async def _prepare_plan(self, provider: Provider) -> Plan:
-        """Return the plan, now in the journal. Raises Halt when targets could not be reached."""
-        with anyio.CancelScope(deadline=anyio.current_time() + self._settings.timeout_s) as scope:
-            artifact, seen = await self._stop.unless_asked(lambda: self._learn(provider))
-        if scope.cancelled_caught:
-            raise DeploymentError(
-                f"the source and the targets did not answer within {self._settings.timeout_s:g} s",
-                code="TIMEOUT",
-            )
-        targets = self._targets
-        lost = [target.name for target in targets if seen[target.name].unreachable]
-        for name in lost:
-            await self._say(
-                ev.TargetUnreachable(
-                    **self._about(), target=name, reason=seen[name].reason, detail=seen[name].unreachable
-                )
-            )
-        if lost and (self._settings.rollout.on_unreachable == "abort" or len(lost) == len(targets)):
-            what = "; ".join(f"{name}: {seen[name].unreachable}" for name in lost[:5])
-            raise Halt(Verdict("unreachable", "unreachable", what, ProviderConnectionError(what)))
-        plan = await self._plan(artifact, seen, targets, skip=lost)
-        await self._supersede_unfinished()
-        await self._say(
-            ev.DeploymentPlanned(
-                **self._about(),
-                provider=plan.provider,
-                fallback=plan.fallback,
-                version=plan.version,
-                previous_version=plan.previous_version,
-                strategy=plan.strategy,
-                plan=msgspec.Raw(encode_plan(plan)),
-            )
-        )
-        return plan
 
     async def _carry_out(
         self, plan: Plan, lease: Lease, provider: Provider, serves: Sequence[str] = ()
@@ -376,50 +293,13 @@ class Deployer(Life):
                 message=verdict.detail,
                 on_failure="rollback" if self._is_wanted_back else plan.settings.rollout.on_failure,
             ),
-            timeout_s=_DECIDE_S,
+            timeout_s=DECIDE_S,
         )
         action = decided.action if isinstance(decided, ev.RecoveryDecided) else "stop"
         # The bus has written the decision; the live state that this runner reads takes it over here.
         self._state.decision = action
         self._state.decided_reason, self._state.decided_detail = verdict.reason, verdict.detail
         return action
-
-    async def _other_place(self, verdict: Verdict) -> str:
-        """Ask whether a deployment that failed before it changed anything goes through another provider; return the name of
-        that place, or nothing. The answer is in the journal before it is acted on."""
-        places, error = places_left(self._settings, self._state), verdict.error
-        if not places or error is None:
-            return ""
-        decided = await self._scribe.ask(
-            ev.RecoveryRequested(
-                **self._about(),
-                step=_PREPARATION,
-                provider=self._settings.provider,
-                code=error.code,
-                error_type=type(error).__name__,
-                message=verdict.detail,
-                recoverable=error.recoverable,
-                on_failure=self._settings.rollout.on_failure,
-                fallbacks=places,
-            ),
-            timeout_s=_DECIDE_S,
-        )
-        if not isinstance(decided, ev.RecoveryDecided) or decided.action != "fallback":
-            return ""
-        if decided.fallback not in places:
-            return ""
-        self._state.decision, self._state.fallback = "fallback", decided.fallback
-        return decided.fallback
-
-    async def _say_whether_it_helped(self, verdict: Verdict) -> None:
-        """Of a deployment that went through a fallback, say whether that was a way out."""
-        if not self._place or verdict.kind == "interrupted":
-            return
-        about: dict[str, Any] = {**self._about(), "step": _PREPARATION, "strategy": FallbackStrategy.name}
-        if verdict.kind in ("done", "partial"):
-            await self._say(ev.RecoverySucceeded(**about))
-        else:
-            await self._say(ev.RecoveryFailed(**about, message=verdict.detail))
 
     async def _take_back(
         self, plan: Plan, verdict: Verdict, rollbacks: Rollbacks, capacity: Capacity
@@ -513,56 +393,3 @@ class Deployer(Life):
 
     def _had_nothing_to_go_back_to(self, plan: Plan, names: Sequence[str]) -> bool:
         return not any(target.previous_release for target in plan.changes if target.name in names)
-
-    # planning
-
-    async def _learn(self, provider: Provider) -> tuple[Artifact, dict[str, Seen]]:
-        """Return what the version means and what the targets answer; one does not wait for the other."""
-        seen: dict[str, Seen] = {}
-        failure: FraisierError | None = None
-
-        async def look() -> None:
-            nonlocal failure
-            try:
-                seen.update(await self._look(provider, self._targets))
-            except FraisierError as error:
-                failure = error
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(look, name=f"look:{self._fraise.name}")
-            try:
-                artifact = await provider.resolve(self._settings, self._wanted())
-            except FraisierError as error:
-                failure = error
-                group.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        return artifact, seen
-
-    def _wanted(self) -> str:
-        """Return the version that is meant. One that was found out stays, even if the branch has moved on since."""
-        return (self._state.version if self._place else "") or self._request.version
-
-    async def _plan(
-        self,
-        artifact: Artifact,
-        seen: Mapping[str, Seen],
-        targets: Sequence[Target],
-        skip: Sequence[str] = (),
-    ) -> Plan:
-        return make_plan(
-            deployment_id=self.deployment_id,
-            at_us=self._world.clock.now_us(),
-            fraise=self._fraise.name,
-            fraise_type=self._fraise.type,
-            environment=self._environment,
-            settings=self._settings,
-            targets=targets,
-            artifact=artifact,
-            recorded=await self._world.recorded(self._fraise.name, self._environment),
-            seen=seen,
-            strategy=self._request.strategy,
-            force=self._request.force,
-            skip=skip,
-            fallback=self._place,
-        )

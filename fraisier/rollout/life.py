@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from fraisier.config.schema import Environment, Fraise, Target
+from fraisier.config.schema import Target
 from fraisier.errors import (
     ConfigurationError,
     DatabaseError,
@@ -30,8 +30,15 @@ from fraisier.rollout.beside import beside
 from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.lease import Lease
 from fraisier.rollout.look import Look
-from fraisier.rollout.plan import Plan, Seen
-from fraisier.rollout.reopen import has_begun_hooks, hooks_in_doubt, in_doubt_for_good, open_deployments
+from fraisier.rollout.plan import Plan, Seen, decode_plan
+from fraisier.rollout.reopen import (
+    has_begun_hooks,
+    hooks_in_doubt,
+    in_doubt_for_good,
+    open_deployments,
+    whereabouts,
+)
+from fraisier.rollout.request import Request
 from fraisier.rollout.result import DeploymentResult, result_of
 from fraisier.rollout.rollback import Rollbacks
 from fraisier.rollout.scribe import Scribe
@@ -60,34 +67,32 @@ class Life(ABC):
     def __init__(
         self,
         world: World,
-        fraise: Fraise,
-        environment: str,
-        settings: Environment,
+        request: Request,
         *,
-        actor: Actor,
-        options: Mapping[str, Any],
-        lock_wait_s: float,
         stop: StopSignal | None = None,
         resumes: DeploymentState | None = None,
     ) -> None:
+        self._frozen = decode_plan(resumes.plan) if resumes is not None and resumes.plan else None
+        """The plan of a deployment that is resumed, if it has come to one."""
+        self._fraise, self._settings = whereabouts(
+            world.config, request.fraise, request.environment, self._frozen
+        )
         self._world = world
         self._stop = stop or StopSignal()
-        self._fraise = fraise
-        self._settings = settings
-        self._environment = environment
+        self._environment = request.environment
         self._resumes = resumes is not None
-        self._actor = actor
-        self._options = dict(options)
-        self._lock_wait_s = lock_wait_s
+        self._actor = request.actor
+        self._options = request.options()
+        self._lock_wait_s = request.lock_wait_s
         self.deployment_id = resumes.id if resumes is not None else world.ids.deployment()
         self._scribe = Scribe(world.bus, Tables(), scrub=world.redactor.scrub)
         self._hooks: Hooks | None = None
         self._was = ""
         """The state that a resumed deployment was found in."""
         self._started = 0.0
-        if missing := world.resolver.missing(settings):
+        if missing := world.resolver.missing(self._settings):
             raise ConfigurationError(
-                f"{fraise.name} in {environment} needs values that are not set: {', '.join(missing)}",
+                f"{request.fraise} in {request.environment} needs values that are not set: {', '.join(missing)}",
                 context={"missing": missing},
                 hint="set the variables or make the files, then run the command again",
             )

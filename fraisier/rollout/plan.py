@@ -13,6 +13,7 @@ from fraisier.config.schema import Environment, Target
 from fraisier.errors import DatabaseError, DeploymentError
 from fraisier.journal.fold import Placement, Release
 from fraisier.providers.base import Artifact, TargetFacts
+from fraisier.redaction import mask_url
 from fraisier.rollout.strategies import STRATEGIES
 
 PLAN_FORMAT = 1
@@ -318,8 +319,24 @@ def check_capacity(changing: Sequence[str], down: Sequence[str], limit: int) -> 
 
 
 def encode_plan(plan: Plan) -> bytes:
-    """Return the plan as the JSON that the journal keeps."""
-    return msgspec.json.encode(plan)
+    """Return the plan as the JSON that the journal keeps: without the password of an address that was written out in the
+    configuration, which the resolver puts back."""
+    targets = tuple(
+        target
+        if target.settings is None
+        else msgspec.structs.replace(target, settings=_without_password(target.settings))
+        for target in plan.targets
+    )
+    settings = _without_password(plan.settings)
+    return msgspec.json.encode(msgspec.structs.replace(plan, settings=settings, targets=targets))
+
+
+def _without_password(settings: Environment) -> Environment:
+    source = settings.source
+    if source is None:
+        return settings
+    masked = msgspec.structs.replace(source, git=mask_url(source.git), archive=mask_url(source.archive))
+    return settings if masked == source else msgspec.structs.replace(settings, source=masked)
 
 
 _decode = msgspec.json.Decoder(Plan).decode

@@ -14,46 +14,38 @@ from fraisier.errors import UsageError
 from fraisier.events import Actor
 
 
-class DeployRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What every wish about a fraise in an environment says."""
+
+    fraise: str
+    environment: str
+    limit: tuple[str, ...] = ()
+    force: bool = False
+    lock_wait_s: float = 0.0
+    actor: Actor = Actor()
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that were given, for the record."""
+        given: dict[str, Any] = msgspec.to_builtins(self)
+        for key in ("fraise", "environment", "actor"):
+            given.pop(key, None)
+        return given
+
+
+class DeployRequest(Request, frozen=True, kw_only=True, omit_defaults=True):
     """A wish to bring a version (empty: the head of the branch) of a fraise to targets of an environment."""
 
-    fraise: str
-    environment: str
     version: str = ""
-    limit: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     strategy: str = ""
-    force: bool = False
     skip_hooks: bool = False
-    lock_wait_s: float = 0.0
-    actor: Actor = Actor()
     retry_of: str = ""
 
-    def options(self) -> dict[str, Any]:
-        """Return the options that were given, for the record."""
-        given: dict[str, Any] = msgspec.to_builtins(self)
-        for key in ("fraise", "environment", "actor"):
-            given.pop(key, None)
-        return given
 
-
-class RollbackRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RollbackRequest(Request, frozen=True, kw_only=True, omit_defaults=True):
     """A wish to go back: to each target's own previous good release, or to one that is named."""
 
-    fraise: str
-    environment: str
     to: str = ""
-    limit: tuple[str, ...] = ()
-    force: bool = False
-    lock_wait_s: float = 0.0
-    actor: Actor = Actor()
-
-    def options(self) -> dict[str, Any]:
-        """Return the options that were given, for the record."""
-        given: dict[str, Any] = msgspec.to_builtins(self)
-        for key in ("fraise", "environment", "actor"):
-            given.pop(key, None)
-        return given
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:

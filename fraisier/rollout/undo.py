@@ -56,20 +56,9 @@ class Undo(Life):
         stop: StopSignal | None = None,
         resumes: DeploymentState | None = None,
     ) -> None:
-        frozen = decode_plan(resumes.plan) if resumes is not None and resumes.plan else None
-        fraise, settings = whereabouts(world.config, request.fraise, request.environment, frozen)
-        super().__init__(
-            world,
-            fraise,
-            request.environment,
-            settings,
-            actor=request.actor,
-            options=request.options(),
-            lock_wait_s=request.lock_wait_s,
-            stop=stop,
-            resumes=resumes,
-        )
+        super().__init__(world, request, stop=stop, resumes=resumes)
         self._request = request
+        frozen = self._frozen
         limit = () if frozen is not None else request.limit
         beside = [target for place in self._settings.recovery.fallback for target in place.settings.targets]
         meant = select((*self._settings.targets, *(beside if limit else ())), limit, ())

@@ -86,9 +86,9 @@ def _with_fallback(rng: random.Random, spec: Spec) -> Spec:
 
 def _with_circuits(rng: random.Random, spec: Spec) -> Spec:
     """Let a few trials lose patience soon, and for a short time."""
-    if rng.random() >= 0.06:
+    if rng.random() >= 0.2:
         return spec
-    breaker = CircuitBreaker(failure_threshold=rng.choice((1, 2)), recovery_timeout_s=rng.choice((0.5, 3.0)))
+    breaker = CircuitBreaker(failure_threshold=1, recovery_timeout_s=rng.choice((0.1, 1.0)))
     return _with_recovery(spec, circuit_breaker=breaker)
 
 

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import get_args, get_type_hints
 
 from fraisier.events.types import EVENT_TYPES
-from fraisier.simulation import evidence, judge, store, trial, world
+from fraisier.simulation import cast, evidence, faults, judge, store, world
 from fraisier.simulation.links import Fate
 from fraisier.simulation.spec import Act, ActKind, FaultKind
 
@@ -118,7 +118,7 @@ def wanted() -> dict[str, str]:
         *(f"commands {fate}" for fate in get_args(Fate) if fate != "arrives"),
         *(f"observers: {kind}" for kind in get_args(get_type_hints(Act)["observer"]) if kind),
         *(f"event {name}" for name in EVENT_TYPES),
-        *(name for module in (world, trial, store) for name in _counted(module)),
+        *(name for module in (world, cast, faults, store) for name in _counted(module)),
         *PATHS,
     ]
     found |= {name: re.escape(name) for name in exact}

@@ -19,6 +19,7 @@ SECTIONS: dict[type[schema.Settings], str] = {
     schema.StoreSettings: "store.",
     schema.LeaseSettings: "lease.",
     schema.AuditSettings: "audit.",
+    schema.Forward: "audit.forward[].",
     schema.LoggingSettings: "logging.",
     schema.Fraise: "",
     schema.Environment: "",

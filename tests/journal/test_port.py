@@ -47,6 +47,8 @@ async def test_read_takes_a_range_a_limit_and_some_types(journal):
     for number in range(6):
         await journal.append(step(number))
         await journal.append(ev.LeaseReleased(**PLACE, epoch=number))
+    assert await journal.read(0, deployment_id="d-1", types=("lease.released",)) == []
+    assert len(await journal.read(0, deployment_id="d-1", types=("lease.released", "step.started"))) == 6
     kinds = ("lease.released", "lease.lost")
     assert [record.seq for record in await journal.read(2, 9, types=kinds)] == [4, 6, 8]
     assert [record.seq for record in await journal.read(2, 12, types=kinds, limit=2)] == [4, 6]

@@ -25,9 +25,13 @@ FILES = CHECKOUT / "monitoring"
 TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}
 NODE_TOOLS = {"node": "nodejs", "npm": "npm"}
 
+BOARD: dict[str, Any] = json.loads((FILES / "grafana-dashboard.json").read_text())
+PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
+
 _READY_S = 30.0
 _STOP_S = 10.0
 _STEP_S = 0.1
+_SCRAPED_S = 10.0
 
 Series = tuple[dict[str, str], float]
 """What a query gives of one series: its labels, and its newest value."""
@@ -39,6 +43,18 @@ def lacking(tools: dict[str, str]) -> str:
     return f"needs {' '.join(packages)}: {INSTALL} {' '.join(packages)}" if packages else ""
 
 
+def expressions() -> dict[str, str]:
+    """Return every query of the dashboard as Grafana sends it when all of each variable is selected."""
+    found = {}
+    for panel in PANELS:
+        for target in panel["targets"]:
+            text = target["expr"]
+            for name in ("fraise", "environment", "provider"):
+                text = text.replace(f"${name}", ".*")
+            found[f"{panel['title']} {target['refId']}"] = text
+    return found
+
+
 @dataclass(frozen=True)
 class Prometheus:
     """A server that is ready. `url` is its base, without a slash at the end."""
@@ -46,9 +62,21 @@ class Prometheus:
     url: str
 
     def query(self, expression: str) -> list[Series]:
-        """Return what an expression gives now. Raises LabError for one that cannot be read."""
-        found = self._get("query", query=expression)["result"]
-        return [(row["metric"], float(row["value"][1])) for row in found]
+        """Return what an expression gives now, or soon: a scrape that took too long, on a busy machine, hides every series
+        until the next one. Raises LabError for an expression that cannot be read."""
+        deadline = time.monotonic() + _SCRAPED_S
+        while True:
+            at = f"{time.time():.3f}"
+            # Both looks are at one moment, so that no scrape lies between what they see and the answer.
+            before = self._is_up(at)
+            found = self._get("query", query=expression, time=at)["result"]
+            if (before and self._is_up(at)) or time.monotonic() > deadline:
+                return [(row["metric"], float(row["value"][1])) for row in found]
+            time.sleep(_STEP_S)
+
+    def _is_up(self, at: str) -> bool:
+        """Whether no target's last scrape before `at` (seconds since 1970) failed."""
+        return not self._get("query", query="up == 0", time=at)["result"]
 
     def value(self, expression: str) -> float:
         """Return the sum of what an expression gives now, 0 for nothing."""

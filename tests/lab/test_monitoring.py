@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from fraisier.metrics import METRICS
 from tests.acceptance.kit import Project, Run
-from tests.lab.monitoring import FILES, NODE_TOOLS, TOOLS, Prometheus, exporter, lacking, prometheus
+from tests.lab.kit import Host
+from tests.lab.monitoring import FILES, TOOLS, Prometheus, exporter, expressions, lacking, prometheus
+from tests.lab.units import UnitProject
 
+Make = Callable[..., UnitProject]
 pytestmark = [pytest.mark.lab, pytest.mark.once]
 needs_prometheus = pytest.mark.skipif(bool(lacking(TOOLS)), reason=lacking(TOOLS))
-
-BOARD: dict[str, Any] = json.loads((FILES / "grafana-dashboard.json").read_text())
-PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
-README = (FILES / "README.md").read_text()
-RULES = yaml.safe_load((FILES / "alert-rules.yml").read_text())["groups"][0]["rules"]
-SCHEMA = ("@grafana/schema@12.4.2", "typescript@5.9.3")
-SERIES_SUFFIX = re.compile(r"_(bucket|sum|count)$")
-
-
-def expressions() -> dict[str, str]:
-    """Return every query of the dashboard as Grafana sends it when all of each variable is selected."""
-    found = {}
-    for panel in PANELS:
-        for target in panel["targets"]:
-            text = target["expr"]
-            for name in ("fraise", "environment", "provider"):
-                text = text.replace(f"${name}", ".*")
-            found[f"{panel['title']} {target['refId']}"] = text
-    return found
-
-
-def metrics_in(text: str) -> set[str]:
-    """Return the metrics that a text names, without the ends of the series of histograms and summaries."""
-    names = {spec.name for spec in METRICS}
-    found = re.findall(r"\bfraisier_[a-z0-9_]+", text)
-    return {one if one in names else SERIES_SUFFIX.sub("", one) for one in found}
-
 
 JOB = """\
   job:
@@ -195,136 +168,28 @@ def check_formats(watched: Watched) -> None:
     assert (once.code, checked.returncode, checked.stdout, checked.stderr) == (0, 0, "", "")
 
 
-# the files
+def test_the_unit_runs_on_a_real_systemd(host: Host, project: Make) -> None:
+    """Hardened as it is: it reads a store that others write to, and ends as its manager asks."""
+    web = project()
+    assert web.put("v1").code == 0
+    text = (FILES / "fraisier-metrics.service").read_text()
+    program = f"{sys.executable} -m fraisier --store {web.store} metrics"
+    host.unit("fraisier-metrics.service", text.replace("/usr/local/bin/fraisier metrics", program))
+    ask = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8001/metrics').read().decode())"
+    host.check("systemctl", "start", "fraisier-metrics")
+    try:
+        told = wait_for(lambda: host.run(sys.executable, "-c", ask))
+        assert 'fraisier_deployments_total{fraise_type="api",provider="local",status="success"} 1.0' in told
+    finally:
+        host.check("systemctl", "stop", "fraisier-metrics")
+    assert host.show("fraisier-metrics", "Result") == "success"
+    assert host.show("fraisier-metrics", "ExecMainStatus") == "0"
 
 
-def test_the_dashboard_has_its_panels_rows_and_variables() -> None:
-    titles = {panel["title"] for panel in PANELS}
-    assert titles >= {
-        "Deployment rate",
-        "Success rate (1 h)",
-        "Duration percentiles",
-        "Errors by type",
-        "Active deployments",
-        "Health checks by type",
-        "Health check duration, 95%",
-        "Rollbacks by reason",
-    }
-    rows = [panel["title"] for panel in BOARD["panels"] if panel["type"] == "row"]
-    assert rows == ["Deployments", "Health", "Recovery", "Fraisier itself"]
-    names = [variable["name"] for variable in BOARD["templating"]["list"]]
-    assert names == ["datasource", "fraise", "environment", "provider"]
-    used = set(re.findall(r"\$(\w+)", json.dumps(PANELS)))
-    assert used == {"fraise", "environment", "provider"}
-
-
-def test_no_two_panels_lie_on_each_other() -> None:
-    taken: dict[tuple[int, int], str] = {}
-    for panel in BOARD["panels"]:
-        at = panel["gridPos"]
-        assert at["x"] + at["w"] <= 24
-        for x in range(at["x"], at["x"] + at["w"]):
-            for y in range(at["y"], at["y"] + at["h"]):
-                assert (x, y) not in taken, (panel["title"], taken[x, y])
-                taken[x, y] = panel["title"]
-    ids = [panel["id"] for panel in BOARD["panels"]]
-    assert len(ids) == len(set(ids))
-
-
-def test_every_metric_is_on_a_panel_or_listed_as_not() -> None:
-    """And none is named, there or in an alert, that does not exist."""
-    names = {spec.name for spec in METRICS}
-    shown = metrics_in(json.dumps(BOARD))
-    left_out = set(re.findall(r"^\| `(fraisier_\w+)` \|", README, re.M))
-    alerted = metrics_in(json.dumps(RULES))
-    assert shown | alerted <= names
-    assert shown | left_out == names
-    assert not shown & left_out
-
-
-def test_every_label_that_is_asked_for_exists() -> None:
-    """In a selector of the dashboard or of an alert."""
-    labels = {spec.name: {*spec.labels, "le"} for spec in METRICS}
-    texts = [*expressions().values(), *(rule["expr"] for rule in RULES)]
-    seen = 0
-    for text in texts:
-        for name, selector in re.findall(r"(fraisier_\w+)\{([^}]*)\}", text):
-            known = labels.get(name) or labels[SERIES_SUFFIX.sub("", name)]
-            asked = set(re.findall(r"(\w+)\s*(?:=|!)", selector))
-            assert asked <= known, (name, asked - known)
-            seen += len(asked)
-    assert seen > 50
-
-
-@needs_prometheus
-@pytest.mark.parametrize(
-    "command",
-    [
-        "check config prometheus.yml",
-        "check rules alert-rules.yml",
-        "test rules alert-rules.test.yml",
-    ],
-)
-def test_promtool_is_content(command: str) -> None:
-    done = subprocess.run(
-        ["promtool", *command.split()], cwd=FILES, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "SUCCESS" in done.stdout
-
-
-def test_each_alert_is_tested_to_fire_and_not_to_fire_and_is_in_the_readme() -> None:
-    rules = {rule["alert"]: rule for rule in RULES}
-    fires: set[str] = set()
-    silent: set[str] = set()
-    for group in yaml.safe_load((FILES / "alert-rules.test.yml").read_text())["tests"]:
-        for case in group["alert_rule_test"]:
-            (fires if case["exp_alerts"] else silent).add(case["alertname"])
-    assert fires == silent == set(rules)
-    documented = dict(re.findall(r"^\| `(Fraisier\w+)` \| (\w+) \|", README, re.M))
-    assert documented == {name: rule["labels"]["severity"] for name, rule in rules.items()}
-
-
-def test_an_alert_that_could_not_fire_would_be_noticed(tmp_path: Path) -> None:
-    """The tests of the rules fail when a threshold is moved."""
-    lacks = lacking(TOOLS)
-    if lacks:
-        pytest.skip(lacks)
-    rules = (FILES / "alert-rules.yml").read_text()
-    (tmp_path / "alert-rules.yml").write_text(rules.replace("wait_seconds > 300", "wait_seconds > 3000"))
-    cases = yaml.safe_load((FILES / "alert-rules.test.yml").read_text())
-    cases["tests"] = [case for case in cases["tests"] if case["name"].startswith("FraisierLockWait ")]
-    (tmp_path / "alert-rules.test.yml").write_text(yaml.safe_dump(cases))
-    done = subprocess.run(
-        ["promtool", "test", "rules", "alert-rules.test.yml"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode != 0
-    assert "FraisierLockWait" in done.stderr + done.stdout
-
-
-@pytest.mark.skipif(bool(lacking(NODE_TOOLS)), reason=lacking(NODE_TOOLS))
-def test_the_dashboard_has_the_type_of_grafanas_schema(tmp_path: Path) -> None:
-    """By `tsc --strict`, which refuses a key or a value that Grafana does not know."""
-    install = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", *SCHEMA]
-    (tmp_path / "package.json").write_text('{"private": true}')
-    done = subprocess.run(install, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
-    checker = Path(__file__).with_name("dashboard.ts").read_text()
-    board = (FILES / "grafana-dashboard.json").read_text()
-    files = {
-        "good.ts": board,
-        "key.ts": board.replace('"graphTooltip"', '"graphTooltips"', 1),
-        "value.ts": board.replace('"drawStyle": "line"', '"drawStyle": "lines"', 1),
-    }
-    for name, text in files.items():
-        before, marker, after = checker.partition("export const")
-        (tmp_path / name).write_text(before + marker + after.replace("DASHBOARD", text))
-    options = "--noEmit --strict --skipLibCheck --target es2022 --module nodenext --moduleResolution nodenext"
-    tsc = ["node", "node_modules/typescript/bin/tsc", *options.split(), *files]
-    checked = subprocess.run(tsc, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    wrong = set(re.findall(r"^(\w+\.ts)\(", checked.stdout, re.M))
-    assert wrong == {"key.ts", "value.ts"}, checked.stdout[:3000]
+def wait_for(ask: Callable[[], Run]) -> str:
+    """Return what a command prints as soon as it succeeds."""
+    deadline = time.monotonic() + 20
+    while (done := ask()).code != 0:
+        assert time.monotonic() < deadline, done.err
+        time.sleep(0.1)
+    return done.out

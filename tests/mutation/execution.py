@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import os
@@ -20,6 +21,7 @@ TEST_S = 10
 
 MUTANT_S = 120.0
 _OURS = ("fraisier", "tests")
+_PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout")
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -46,6 +48,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         exec(self._code, module.__dict__)
+
+
+def preload(tests: Sequence[str]) -> None:
+    """Load what the tests need, so that the children find all that is not ours loaded already."""
+    for test in tests:
+        importlib.import_module(test.removesuffix(".py").replace("/", "."))
 
 
 def survives(mutant: Mutant | None, tests: Sequence[str]) -> bool:
@@ -78,5 +86,7 @@ def _run(mutant: Mutant | None, tests: Sequence[str]) -> int:
         code = compile(mutant.tree, f"<mutant of {mutant.module}>", "exec")
         sys.meta_path.insert(0, _Finder(mutant.module, code))  # type: ignore[arg-type]
     sys.argv = ["pytest"]
-    words = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--timeout={TEST_S}", *tests]
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # each that is loaded costs every mutant its time
+    plugins = [word for name in _PLUGINS for word in ("-p", name)]
+    words = ["-x", "-q", "--assert=plain", *plugins, "-p", "no:cacheprovider", f"--timeout={TEST_S}", *tests]
     return int(pytest.main(words))

@@ -7,11 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutation.execution import survives
+from tests.mutation.execution import preload, survives
 from tests.mutation.mutate import Mutant, mutants
 
 ROOT = Path(__file__).parent.parent.parent
 EXPLAINED = Path(__file__).with_name("survivors.toml")
+
+
+_TOLD_EVERY = 50
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ def mutants_of(group: Group) -> list[Mutant]:
 def measure(name: str, *, tell: Callable[[str], object] = str) -> Measured:
     """Run the tests of a group against each of its mutants."""
     group = GROUPS[name]
+    preload(group.tests)
     assert survives(None, group.tests), "the tests fail without a mutant"
     found = mutants_of(group)
     left = []
@@ -70,6 +74,8 @@ def measure(name: str, *, tell: Callable[[str], object] = str) -> Measured:
         if survives(mutant, group.tests):
             left.append(mutant.name)
             tell(f"[{number}/{len(found)}] line {mutant.line}: {mutant.name}")
+        elif number % _TOLD_EVERY == 0:
+            tell(f"[{number}/{len(found)}]")
     return Measured(len(found), tuple(left))
 
 

@@ -187,13 +187,16 @@ async def test_a_linked_rollback_is_carried_out_under_the_lease_of_what_it_undoe
 
 
 async def test_freezes_targets_and_followers_are_those_of_the_tables(journal: Watched) -> None:
+    """A target that has no release, because its first one was taken back, is not among them."""
     now_us = journal.clock.now_us()
     verdict = {**about(1), "target": "web-1", "check_type": "http", "counts": {"pass": 1}}
     await journal.tell(
         ev.LeaseFrozen(fraise="api", environment="production", owner="ann", until_at=now_us + HOUR_US),
         ev.DeploymentRequested(**about(1), provider="local", fraise_type="api"),
+        *(ev.TargetUpdated(**about(1), target=target, release="r1") for target in ("web-1", "web-2")),
         ev.HealthPassed(**verdict, provider="local"),
         ev.HealthFailed(**{**verdict, "target": "web-2"}, provider="local"),
+        ev.HealthFailed(**{**verdict, "target": "web-3"}, provider="local"),
     )
     journal.save_position("audit", 1)
     await journal.flush_positions()
@@ -205,9 +208,9 @@ async def test_freezes_targets_and_followers_are_those_of_the_tables(journal: Wa
         ("production", "api", "healthy"): 1,
         ("production", "api", "unhealthy"): 1,
     }
-    assert values(exporter, "fraisier_subscriber_lag_events") == {("audit",): 3}
+    assert values(exporter, "fraisier_subscriber_lag_events") == {("audit",): 6}
     assert values(exporter, "fraisier_dead_letters_total") == {("audit",): 1}
-    assert values(exporter, "fraisier_journal_events_total") == {(): 4}
+    assert values(exporter, "fraisier_journal_events_total") == {(): 7}
     assert values(exporter, "fraisier_store_bytes") == {(): 77}
     journal.clock.shift_us = 2 * HOUR_US
     await exporter.refresh()

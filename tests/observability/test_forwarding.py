@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -15,11 +16,11 @@ from typing import Any
 import anyio
 import pytest
 
-from fraisier.audit.forward import Forwarder, make_sink, subscriber_name
+from fraisier.audit.forward import Forwarder, SinkError, make_sink, sinks, subscriber_name
 from fraisier.bus import Bus
 from fraisier.clock import SystemClock
 from fraisier.config.schema import Forward
-from fraisier.events import Actor
+from fraisier.events import Actor, Record
 from fraisier.events import types as ev
 from fraisier.ids import SystemIds
 from fraisier.journal.base import Journal
@@ -203,6 +204,24 @@ async def test_a_pipe_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None
             assert await bus.wait_idle(5)
 
 
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("file", "/nowhere/trail.jsonl"),
+        ("syslog", "/nowhere/log"),
+        ("syslog", "udp://255.255.255.255:514"),  # no broadcast without being told to
+        ("journald", "/nowhere/socket"),
+    ],
+)
+async def test_what_cannot_be_reached_is_named(key: str, place: str) -> None:
+    """One error for whatever goes wrong with a receiver, and the next event tries again."""
+    sink = make_sink(Forward(**{key: place}), Path("/"))
+    for _ in range(2):
+        with pytest.raises(SinkError, match=re.escape(place)):
+            await sink.send(Record(1, "e1", 0, ev.DeploymentRequested(**PLACE)))
+    sink.close()
+
+
 async def test_a_syslog_that_takes_no_more_is_waited_for(tmp_path: Path) -> None:
     """A full socket is no loss: what was sent again later arrives once the reader reads on."""
     slow = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -212,6 +231,30 @@ async def test_a_syslog_that_takes_no_more_is_waited_for(tmp_path: Path) -> None
         server = Receiver(slow)
         await until(lambda: len(server.taken) >= 600)
     assert [syslog(data, local=True)[0]["seq"] for data in server.close()] == told
+
+
+async def test_a_receiver_that_is_stuck_is_given_up_for_the_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The event that it did not take in time comes again when it reads on."""
+    monkeypatch.setattr(sinks, "SEND_S", 0.05)
+    stuck = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    stuck.bind(str(tmp_path / "log"))
+    async with forwarding(memory(), Forward(syslog=str(tmp_path / "log"))) as bus:
+        told = await tell(bus, 600)
+        await until(lambda: "no answer within" in caplog.text)
+        server = Receiver(stuck)
+        await until(lambda: len(server.taken) >= 600)
+    assert [syslog(data, local=True)[0]["seq"] for data in server.close()] == told
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "[::1]"])
+async def test_a_server_whose_name_or_port_answers_nothing_holds_up_nobody(host: str) -> None:
+    """UDP may not even tell that nobody listens."""
+    async with forwarding(memory(), Forward(syslog=f"udp://{host}:9")) as bus:
+        with anyio.fail_after(10):
+            await tell(bus, 5)
+            assert await bus.wait_idle(8)
 
 
 async def test_a_torn_line_stays_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,22 @@ import anyio
 import pytest
 import structlog
 
+from fraisier.config.schema import Hook, Hooks
 from fraisier.errors import ConfigurationError
 from fraisier.events import Record
 from fraisier.events import types as ev
-from fraisier.logging import ContextualLogger, JSONFormatter, LoggingSubscriber, setup_structured_logging
+from fraisier.logging import (
+    ConsoleFormatter,
+    ContextualLogger,
+    JSONFormatter,
+    LoggingSubscriber,
+    choose_logging,
+    current_context,
+    log_context,
+    setup_structured_logging,
+)
 from fraisier.redaction import Redactor
+from tests.rollout.kit import Stage, environment
 
 SECRET = "hunter2-and-more"
 
@@ -281,3 +292,117 @@ async def test_an_event_is_one_line_with_its_place(out: io.StringIO, redactor: R
         "duration_s": 0.0, "recoverable": False, "known": True,
     }  # fmt: skip
     assert second["context"] == {**place, "seq": 8, "version": "v2"}
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        ({}, (False, "info", "json")),
+        ({"terminal": True}, (False, "info", "console")),
+        ({"verbose": 1, "terminal": True}, (True, "info", "console")),
+        ({"verbose": 2}, (True, "debug", "json")),
+        ({"format_option": "console"}, (True, "info", "console")),
+        ({"environ": {"FRAISIER_LOG_LEVEL": "WARNING"}, "terminal": True}, (True, "warning", "console")),
+        ({"environ": {"FRAISIER_LOG_FORMAT": "json"}, "terminal": True}, (True, "info", "json")),
+        ({"environ": {"FRAISIER_LOG_LEVEL": "", "FRAISIER_LOG_FORMAT": " "}}, (False, "info", "json")),
+        ({"configured_level": "error"}, (True, "error", "json")),
+        ({"configured_format": "console"}, (True, "info", "console")),
+        (
+            {
+                "environ": {"FRAISIER_LOG_LEVEL": "warning"},
+                "configured_level": "debug",
+                "configured_format": "console",
+            },
+            (True, "warning", "console"),
+        ),
+        (
+            {"verbose": 1, "environ": {"FRAISIER_LOG_LEVEL": "error", "FRAISIER_LOG_FORMAT": "console"}},
+            (True, "info", "console"),
+        ),
+        ({"format_option": "json", "environ": {"FRAISIER_LOG_FORMAT": "console"}}, (True, "info", "json")),
+    ],
+)
+def test_an_option_wins_over_the_environment_and_that_over_the_configuration(
+    given: dict[str, Any], chosen: tuple[bool, str, str]
+) -> None:
+    """Level and format each for itself; without a word about the form, a terminal gets lines for people."""
+    assert tuple(choose_logging(**{"environ": {}, **given})) == chosen
+
+
+@pytest.mark.parametrize("variable", ["FRAISIER_LOG_LEVEL", "FRAISIER_LOG_FORMAT"])
+def test_a_variable_with_another_word_is_a_configuration_error(variable: str) -> None:
+    """It names the variable and what can stand there."""
+    with pytest.raises(ConfigurationError, match=variable) as caught:
+        choose_logging(environ={variable: "loud"})
+    assert "use one of" in caught.value.hint
+
+
+async def test_whatever_is_logged_in_a_block_carries_its_place(out: io.StringIO) -> None:
+    """Also by libraries that know nothing of it, and in tasks that are started there; not after it."""
+
+    async def library() -> None:
+        logging.getLogger("aiohttp.client").warning("slow")
+
+    with log_context(deployment_id="d1", target="web-1"), log_context(step="restart"):
+        async with anyio.create_task_group() as group:
+            group.start_soon(library, name="library")
+        structlog.get_logger("theirs").warning("also")
+    await library()
+    assert dict(current_context()) == {}
+    contexts = [line["context"] for line in lines(out)]
+    assert contexts == [{"deployment_id": "d1", "target": "web-1", "step": "restart"}] * 2 + [{}]
+
+
+def test_all_levels_are_written_with_their_names(out: io.StringIO) -> None:
+    """By the methods of the logger."""
+    log = ContextualLogger(logging.getLogger("x"))
+    for name in ("debug", "info", "warning", "error", "critical"):
+        getattr(log, name)("word")
+    assert [line["level"] for line in lines(out)] == ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+def test_what_has_no_form_of_its_own_becomes_text(redactor: Redactor) -> None:
+    """A line is never refused: odd keys, objects, loops, and a traceback that was written before."""
+    record = logging.makeLogRecord({"msg": "x", "exc_text": f"Traceback {SECRET}", "stack_info": "Stack"})
+    loop: dict[str, Any] = {}
+    loop["self"] = loop
+    record.__dict__.update(odd={(1, 2): object}, loop=loop, amount=1.5)
+    line = json.loads(JSONFormatter(redactor).format(record))
+    assert line["exception"] == "Traceback ***\nStack"
+    assert line["context"]["amount"] == 1.5
+    assert "object" in json.dumps(line["context"]["odd"])
+    assert "self" in json.dumps(line["context"]["loop"])
+    assert "amount=1.5" in ConsoleFormatter(redactor).format(record)
+
+
+def test_a_stream_that_is_gone_ends_nothing(redactor: Redactor) -> None:
+    """A line that nobody takes is lost in silence."""
+    stream = io.StringIO()
+    setup_structured_logging("INFO", "json", stream=stream, redactor=redactor)
+    stream.close()
+    straight().warning("nobody hears this")
+    assert stream.closed
+
+
+class Noisy(list[Any]):
+    """Calls of a provider, each of which a library logs that knows nothing of deployments."""
+
+    def append(self, call: Any) -> None:
+        logging.getLogger("third.party").warning("%s at %s", call[0], call[1])
+        super().append(call)
+
+
+def test_a_line_of_a_library_inside_a_step_names_deployment_target_and_step(out: io.StringIO) -> None:
+    """With several targets at the same time, and hooks as steps of their own."""
+    stage = Stage(
+        environment(3, hooks=Hooks(before_switch=(Hook(command="true", name="ready", on="target"),)))
+    )
+    stage.world.calls = Noisy()
+    result = stage.play(lambda o: o.deploy("api", "production"))
+    said = [line for line in lines(out) if line["logger"] == "third.party"]
+    assert result.outcome == "succeeded"
+    assert len(said) == len(stage.world.calls) > 15
+    for line in said:
+        context = line["context"]
+        assert line["message"] == f"{context['step']} at {context['target']}"
+        assert (context["deployment_id"], context["fraise"]) == (result.deployment_id, "api")

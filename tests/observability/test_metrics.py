@@ -379,6 +379,44 @@ def test_an_open_circuit_is_open_until_its_time_is_over() -> None:
     }
 
 
+def test_circuits_come_from_the_facts_about_their_changes() -> None:
+    """By provider; the resource is no label. Who looks at them settles first."""
+    fed = Fed()
+    about: dict[str, Any] = {"resource": "local web-1", "provider": "local"}
+    fed.feed(ev.CircuitOpened(**about, until_at=9 * SECOND_US))
+    assert fed.value("fraisier_circuit_state", provider="local", state="open") == 1
+    fed.feed(ev.CircuitHalfOpened(**about))
+    assert fed.value("fraisier_circuit_state", provider="local", state="half_open") == 1
+    fed.feed(ev.CircuitOpened(**about, until_at=9 * SECOND_US))
+    fed.subscriber.settle(8 * SECOND_US)
+    assert fed.value("fraisier_circuit_state", provider="local", state="open") == 1
+    fed.subscriber.settle(9 * SECOND_US)
+    assert fed.value("fraisier_circuit_state", provider="local", state="open") == 0
+    fed.feed(ev.CircuitClosed(**about))
+    assert series(fed.registry, "fraisier_circuit_transitions_total") == {
+        ("local", "open"): 2,
+        ("local", "half_open"): 1,
+        ("local", "closed"): 1,
+    }
+
+
+def test_a_deployment_that_falls_back_counts_under_the_provider_that_served() -> None:
+    """From the second plan on; it is active once."""
+    fed = Fed().feed(
+        REQUESTED,
+        ev.DeploymentPlanned(**D1, provider="local"),
+        ev.DeploymentStarted(**D1),
+        ev.StepFailed(**D1, step="fetch", error_type="ProviderError"),
+        ev.DeploymentPlanned(**D1, provider="docker", fallback="standby"),
+    )
+    assert fed.value("fraisier_active_deployments", provider="local") == 0
+    assert fed.value("fraisier_active_deployments", provider="docker") == 1
+    fed.feed(ev.DeploymentSucceeded(**D1, duration_s=1))
+    assert fed.value("fraisier_active_deployments", provider="docker") == 0
+    assert series(fed.registry, "fraisier_deployments_total") == {("docker", "success", "api"): 1}
+    assert series(fed.registry, "fraisier_deployment_errors_total") == {("local", "ProviderError"): 1}
+
+
 def test_the_number_of_circuits_that_are_remembered_is_bounded() -> None:
     fed = Fed()
     board = CircuitBoard(fed.recorder)

@@ -57,7 +57,8 @@ def _high_water_kb(pid: int) -> int:
 @pytest.fixture(scope="module")
 def million(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("million") / "fraisier.db"
-    environment = "targets: [web-1, web-2], source: {path: .}, app_path: '/srv/{{ target.name }}', service: {process: run}"
+    place = "app_path: '/srv/{{ fraise }}/{{ target.name }}'"
+    environment = f"targets: [web-1, web-2], source: {{path: .}}, {place}, service: {{process: run}}"
     fraises = "".join(
         f"  app-{n}: {{environments: {{production: {{provider: local, {environment}}}}}}}\n" for n in range(3)
     )

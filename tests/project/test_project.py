@@ -14,7 +14,7 @@ from fraisier import __version__
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fraisier"
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "monitoring").glob("*.md")])
 OURS = {".ci", ".gitignore", ".importlinter"}
 MADE_BY_TOOLS = {"build", "dist", "__pycache__"}
 

@@ -8,7 +8,12 @@ import pytest
 from fraisier import Orchestrator
 from fraisier.config.schema import Rollout, Target
 from fraisier.errors import DeploymentError, ProviderConnectionError
+from fraisier.events import Record
+from fraisier.events import types as ev
+from fraisier.rollout.result import DeploymentResult
+from fraisier.rollout.scribe import Scribe
 from fraisier.testing.provider import commit
+from tests.bus.world import bus_over
 from tests.rollout.kit import Stage, environment, outcomes, replace
 
 
@@ -88,6 +93,41 @@ def test_max_parallel_bounds_the_prepare_phase() -> None:
             running += 1 if kind == "step.started" else -1
             most = max(most, running)
     assert most == 3
+
+
+def test_who_waits_for_a_permit_keeps_no_turn_from_those_that_could_give_one_back() -> None:
+    """One target comes back after the look and needs a permit; the others, which hold all permits, need their turns."""
+    rollout = Rollout(batch=("100%",), max_parallel=1, max_unavailable="1")
+    stage = Stage(environment(3, rollout=rollout))
+
+    async def story(o: Orchestrator) -> DeploymentResult:
+        await o.deploy("api", "production", version="v1")
+        stage.world.unhealthy_on.update((name, commit("v1")) for name in ("t1", "t2", "t3"))
+
+        async def comes_back(_record: Record) -> None:
+            stage.world.unhealthy_on.discard(("t1", commit("v1")))
+
+        o.bus.subscribe("comes back", "deployment.planned", comes_back)
+        return await o.deploy("api", "production", version="v2")
+
+    result = stage.play(story)
+    assert (result.outcome, set(outcomes(result).values())) == ("succeeded", {"updated"})
+    assert result.duration_s is not None
+    assert result.duration_s < 60
+
+
+async def test_a_fact_is_known_once_it_is_durable_whatever_deadline_passes_meanwhile() -> None:
+    """Else a step that succeeded would be recorded as cut off, too, and taken again."""
+    async with bus_over() as bus:
+        scribe = Scribe(bus)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await scribe.say(
+                ev.DeploymentRequested(deployment_id="d-1", fraise="api", environment="production")
+            )
+        assert scope.cancelled_caught
+        assert bus.statistics().published == 1
+        assert scribe.deployment("d-1").first_seq == 1
 
 
 def test_a_preparation_that_fails_changes_nothing_and_removes_what_was_staged() -> None:

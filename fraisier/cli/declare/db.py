@@ -61,7 +61,7 @@ _PRUNE = Leaf(
         ),
         globs("--keep", "but not events of these types (`deployment.*`), comma separated"),
         option("-m", "--message", help="why, for the record", default="", metavar="TEXT"),
-        flag("--force", help="also what a forward or the audit subscriber has not received yet"),
+        flag("--force", help="also what a forward has not received yet"),
         flag("--dry-run", help="only say what would go"),
         yes(),
     ],
