@@ -21,7 +21,7 @@ from tests.acceptance.kit import SERVICE, Project, free_ports
 from tests.docs.pages import Block, Section
 from tests.docs.walk import ENDS_WITHIN_S, Typed, Walk
 
-PORTS = ("8101", "8102", "8103", "8104", "8201", "8202", "8203", "8204", "8001")
+PORTS = ("8101", "8102", "8103", "8104", "8201", "8202")
 TARGETS = ("web-1", "web-2", "web-3", "web-4")
 OF_THE_FILE = {"defaults", "store", "lease", "audit", "logging"}
 
