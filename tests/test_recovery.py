@@ -512,6 +512,68 @@ def test_as_a_recovery_it_counts_the_failure_and_says_whether_it_is_closed() -> 
     assert run_virtual(run) == [True, True, False]
 
 
+@pytest.mark.parametrize("rate", [None, 0.5])
+def test_a_circuit_that_closed_again_is_none_any_more(rate: float | None) -> None:
+    """A resource that is reached again costs nothing, and its failures begin anew."""
+    heard: list[str] = []
+    clock = Hands()
+    breaker = CircuitBreakerStrategy(
+        2,
+        30.0,
+        failure_rate=rate,
+        minimum_calls=2,
+        now=clock,
+        on_state_change=lambda *of: heard.append(of[2]),
+    )
+    for _ in range(2):
+        breaker.record_failure("db")
+    clock.now_s += 30
+    assert breaker.should_allow_operation("db")
+    breaker.record_success("db")
+    assert (breaker.statistics()["resources"], heard) == (0, ["open", "half_open", "closed"])
+
+
+def test_a_success_ends_a_circuit_that_had_failures() -> None:
+    """It is not kept with a count of nothing."""
+    breaker = CircuitBreakerStrategy(now=Hands())
+    breaker.record_failure("db")
+    breaker.record_success("db")
+    assert breaker.statistics()["resources"] == 0
+
+
+def test_a_closed_circuit_is_forgotten_without_a_word() -> None:
+    """Nothing changed for its resource."""
+    heard: list[Any] = []
+    breaker = CircuitBreakerStrategy(
+        max_resources=1, now=Hands(), on_state_change=lambda *change: heard.append(change)
+    )
+    for name in ("a", "b", "c"):
+        breaker.record_failure(name)
+    assert (breaker.statistics()["resources"], heard) == (1, [])
+
+
+def test_trials_of_an_earlier_half_open_take_no_place_in_the_next() -> None:
+    """When one of three fails, the others are of the past."""
+    breaker, clock = opened(half_open_max_calls=3)
+    clock.now_s += 30
+    assert [breaker.should_allow_operation("db") for _ in range(3)] == [True] * 3
+    breaker.record_failure("db")
+    clock.now_s += 30
+    assert [breaker.should_allow_operation("db") for _ in range(4)] == [True, True, True, False]
+
+
+def test_the_result_of_a_lost_trial_comes_too_late() -> None:
+    """After trial_timeout it says nothing about now."""
+    breaker, clock = opened(trial_timeout=10.0)
+    clock.now_s += 30
+    assert breaker.should_allow_operation("db")
+    clock.now_s += 10
+    breaker.record_success("db")
+    assert breaker.state("db") == "half_open"
+    breaker.record_failure("db")
+    assert breaker.state("db") == "half_open"
+
+
 @pytest.mark.parametrize(
     "wrong", [{"failure_threshold": 0}, {"half_open_max_calls": 0}, {"max_resources": 0}]
 )
@@ -909,6 +971,7 @@ def test_cancelling_an_operation_is_not_an_error_to_recover_from() -> None:
 
 def test_the_names_of_the_strategies_are_words_for_decisions() -> None:
     """They stand in `recovery.decided`."""
+    assert RecoveryStrategy.name == "recovery"
     assert (RetryStrategy.name, FallbackStrategy.name, RollbackRecoveryStrategy.name) == (
         "retry",
         "fallback",
@@ -1021,3 +1084,50 @@ def test_a_recovery_without_an_error_in_its_context_notes_nothing() -> None:
         return await FallbackStrategy("other").execute_recovery({"attempt": 1, "switch_provider": fails})
 
     assert run_virtual(run) is False
+
+
+def test_an_operation_has_not_tried_before_it_runs() -> None:
+    """The count begins at nothing."""
+    assert RetryableOperation(Flaky(1)).attempts == 0
+
+
+def test_a_strategy_s_own_limit_is_the_operation_s() -> None:
+    """Whatever the operation was given."""
+
+    async def run() -> tuple[int, int]:
+        operation: RetryableOperation[Any] = RetryableOperation(
+            Flaky(9), retry_strategy=steady(max_attempts=5, base_delay=0.1), max_attempts=2
+        )
+        with pytest.raises(ProviderConnectionError):
+            await operation.execute()
+        return operation.max_attempts, operation.attempts
+
+    assert run_virtual(run) == (5, 5)
+
+
+def test_an_operation_waits_as_long_as_its_error_asks() -> None:
+    """The strategy gets the error itself."""
+
+    async def run() -> float:
+        started = anyio.current_time()
+        busy = ProviderUnavailableError("busy", context={"retry_after": 30})
+        await RetryableOperation(Flaky(1, busy), retry_strategy=steady(base_delay=1.0)).execute()
+        return anyio.current_time() - started
+
+    assert run_virtual(run) == 30.0
+
+
+def test_the_smallest_settings_of_retry_are_settings() -> None:
+    """One try, no wait, no growth."""
+    strategy = steady(max_attempts=1, base_delay=0, backoff_factor=1, max_delay=0)
+    assert [strategy.delay_for(attempt) for attempt in (1, 2, 9)] == [0, 0, 0]
+    assert steady(base_delay=0.5, max_delay=0.5, backoff_factor=1.5).delay_for(9) == 0.5
+
+
+def test_a_recovery_without_a_number_is_that_of_the_first_try() -> None:
+    """attempt is 1 unless it is given."""
+
+    async def run() -> bool:
+        return await steady(max_attempts=2, base_delay=0.1).execute_recovery({"error": LOST})
+
+    assert run_virtual(run) is True

@@ -140,7 +140,7 @@ class CircuitBreakerStrategy(RecoveryStrategy):
             self._change(resource, circuit, "closed")
             del self._circuits[resource]
         elif circuit.state == "closed":
-            circuit.failures = 0
+            # A circuit without failures is none, unless its successes count as well.
             if self._rate is None:
                 del self._circuits[resource]
             else:
@@ -211,9 +211,7 @@ class CircuitBreakerStrategy(RecoveryStrategy):
     def _change(self, resource: str, circuit: Circuit, new: CircuitState) -> None:
         old, circuit.state = circuit.state, new
         circuit.generation += 1
-        circuit.failures = 0
         circuit.trials.clear()
-        circuit.calls.clear()
         if self._on_state_change is not None:
             self._on_state_change(resource, old, new)
 
@@ -222,10 +220,11 @@ class GuardedCall:
     """One call through a circuit breaker. A result counts only if the circuit is in the state that the call
     began in."""
 
+    _born: int
+
     def __init__(self, breaker: CircuitBreakerStrategy, resource: str) -> None:
         self._breaker = breaker
         self._resource = resource
-        self._born = 0
 
     def __enter__(self) -> None:
         """Take the right to make the call."""

@@ -6,31 +6,31 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tests.docs.pages import Section
-from tests.docs.yard import TARGETS, Yard
+from tests.docs.walk import Typed
+from tests.docs.yard import TARGETS, Yard, Yards
 
 Act = Callable[[Yard], None]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What is done before a section, and what is asked after it."""
+    """What is done before a section, and what is asked after it. `fresh`: nothing was deployed there before."""
 
     before: Act
     after: Act
+    fresh: bool = False
 
 
-def play(yard: Yard, section: Section, stage: Stage) -> None:
-    """Set the stage, follow the section, and look at what came of it."""
-    stage.before(yard)
-    yard.follow(section)
-    stage.after(yard)
+def play(yards: Yards, section: Section, stage: Stage) -> list[Typed]:
+    """Set the stage, follow the section, look at what came of it, and return what was typed."""
+    with yards.lend(fresh=stage.fresh) as yard:
+        stage.before(yard)
+        yard.follow(section)
+        stage.after(yard)
+        return yard.typed
 
 
 # Before ------------------------------------------------------------------------------------------------------
-
-
-def nothing(yard: Yard) -> None:
-    """Nothing was deployed yet."""
 
 
 def served(mode: str = "ok") -> Act:
@@ -74,8 +74,9 @@ def under_way(yard: Yard) -> None:
     yard.bring("v1")
     yard.commit("v2")
     yard.use(yard.base, rollout={"batch": [1, "100%"], "pause": "10m", "max_unavailable": "50%"})
+    before = events(yard, "wave.succeeded")
     yard.begin("-q", "deploy", "api", "production", "-y")
-    yard.until(lambda: events(yard, "wave.succeeded") == 2)
+    yard.until(lambda: events(yard, "wave.succeeded") > before)
     yard.use(yard.base)
 
 
@@ -87,8 +88,9 @@ def baking(yard: Yard) -> None:
         yard.base,
         rollout={"batch": [1, "100%"], "min_healthy_time": "2s", "max_unavailable": "50%"},
     )
+    before = events(yard, "step.started", '"bake"')
     yard.begin("-q", "deploy", "api", "production", "-y")
-    yard.until(lambda: events(yard, "step.started", '"bake"') == 1)
+    yard.until(lambda: events(yard, "step.started", '"bake"') > before)
     yard.use(yard.base)
 
 
@@ -118,7 +120,7 @@ def serves(version: str, *more: Act, targets: Iterable[str] = TARGETS) -> Act:
 
     def after(yard: Yard) -> None:
         answers = yard.answers()
-        assert {name: answers[name] for name in targets} == dict.fromkeys(targets, version)
+        assert {name: answers[name] for name in targets} == dict.fromkeys(targets, yard.names[version])
         assert yard.open() == []
         for act in more:
             act(yard)

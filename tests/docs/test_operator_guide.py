@@ -17,21 +17,21 @@ import yaml
 from tests.docs import staging
 from tests.docs.pages import Section, sections, text_of
 from tests.docs.staging import Stage, file_says, outcomes, served, serves, with_backup
-from tests.docs.yard import Yard
+from tests.docs.yard import Yard, Yards
 
 PAGE = "OPERATOR_GUIDE.md"
 SECTIONS = sections(PAGE)
-EXAMPLE = sections("DEPLOYMENT_PATTERNS.md")[0].blocks[0]
 RULES = Path(__file__).parents[2] / "monitoring" / "alert-rules.yml"
 
 
 def someone_deploys(yard: Yard) -> None:
     """Somebody deploys v2, waits between two waves, and goes on when we wait for the lock."""
     staging.under_way(yard)
+    before = staging.events(yard, "deployment.queued")
     first = yard.query("select id from deployments order by first_seq desc")[0][0]
 
     def go_on() -> None:
-        yard.until(lambda: staging.events(yard, "deployment.queued") > 0)
+        yard.until(lambda: staging.events(yard, "deployment.queued") > before)
         yard.fraisier("promote", first)
 
     threading.Thread(target=go_on, daemon=True).start()
@@ -90,7 +90,7 @@ def damaged(yard: Yard) -> None:
 
 STAGES: dict[str, Stage] = {
     "What to look at first": Stage(served(), serves("v1")),
-    "Monitoring and alerting": Stage(served(), serves("v1")),
+    "Monitoring and alerting": Stage(served(), serves("v1"), fresh=True),
     "Logs, and a copy of every event": Stage(served(), serves("v2")),
     "A deployment passed a deadline": Stage(served(), serves("v2", outcomes("succeeded", "failed"))),
     "The repository or a target cannot be reached": Stage(
@@ -108,8 +108,8 @@ STAGES: dict[str, Stage] = {
     "A rollback failed, and the old release cannot be repaired": Stage(
         no_way_back, serves("v1", outcomes("succeeded"))
     ),
-    "The audit trail does not verify": Stage(with_backup(tampered), serves("v2")),
-    "The store cannot be opened": Stage(with_backup(damaged), serves("v2")),
+    "The audit trail does not verify": Stage(with_backup(tampered), serves("v2"), fresh=True),
+    "The store cannot be opened": Stage(with_backup(damaged), serves("v2"), fresh=True),
     "A secret is missing": Stage(served(), serves("v2")),
     "Backup, check and restore": Stage(served(), serves("v2")),
     "Prune": Stage(staging.two_versions, serves("v2")),
@@ -123,13 +123,10 @@ STAGES: dict[str, Stage] = {
 
 @pytest.mark.once
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.heading)
-def test_a_procedure_mends_what_it_is_for(tmp_path: Path, section: Section) -> None:
+def test_a_procedure_mends_what_it_is_for(yards: Yards, section: Section) -> None:
     """From the broken state, with the exit codes and messages that it names, to the state that it promises."""
-    yard = Yard(tmp_path, EXAMPLE)
-    try:
-        staging.play(yard, section, STAGES[section.heading])
-    finally:
-        yard.end()
+    typed = staging.play(yards, section, STAGES[section.heading])
+    assert [one.code for one in typed] == [command.code for command in section.commands]
 
 
 def test_every_section_is_staged() -> None:
@@ -152,12 +149,12 @@ def test_every_alert_has_its_row() -> None:
     assert [name for name, _, _ in rows] == rules
 
 
-def test_exactly_the_tables_of_the_store_are_described(tmp_path: Path) -> None:
-    yard = Yard(tmp_path, EXAMPLE)
-    yard.fraisier("db", "upgrade")
+def test_exactly_the_tables_of_the_store_are_described(yards: Yards) -> None:
     rows = re.findall(r"^\| (`.+`) \|", part("What is in it"), re.MULTILINE)
     told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert told == {name for (name,) in yard.query("select name from sqlite_master where type = 'table'")}
+    with yards.lend(fresh=True) as yard:
+        yard.fraisier("db", "upgrade")
+        assert told == {name for (name,) in yard.query("select name from sqlite_master where type = 'table'")}
 
 
 def test_what_is_said_of_tuning_is_in_the_file_beside_it() -> None:

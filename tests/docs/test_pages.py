@@ -8,7 +8,8 @@ import shlex
 import pytest
 
 from tests.docs import test_deployment_patterns, test_operator_guide
-from tests.docs.pages import prose, sections, text_of
+from tests.docs.pages import Block, Section, prose, sections, text_of
+from tests.docs.yard import Yards
 
 PAGES = {"OPERATOR_GUIDE.md": test_operator_guide, "DEPLOYMENT_PATTERNS.md": test_deployment_patterns}
 GROUPS = {"audit", "db", "lock"}
@@ -16,8 +17,8 @@ GROUPS = {"audit", "db", "lock"}
 
 def shape(line: str) -> tuple[str, frozenset[str]]:
     """Return which command of `fraisier` a line calls, and with which options."""
-    words = shlex.split(line, comments=True)
-    words = words[words.index("fraisier") + 1 :]
+    words = list(shlex.shlex(line, posix=True, punctuation_chars=True))
+    words = words[next(at for at, word in enumerate(words) if word.endswith("fraisier")) + 1 :]
     names = [word for word in words if re.fullmatch(r"[a-z][a-z-]*", word)]
     name = " ".join(names[: 2 if names and names[0] in GROUPS else 1])
     return name, frozenset(word for word in words if re.fullmatch(r"--?[a-z-]+", word))
@@ -53,21 +54,43 @@ def test_no_line_is_left_unexecuted(page: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_no_section_is_skipped(page: str) -> None:
     """No mark and no condition stands between a section and its test."""
-    marks = {mark.name for mark in getattr(PAGES[page], tested(page)).pytestmark}
-    assert marks == {"once", "parametrize"}
+    (runs,) = (found for found in vars(PAGES[page]).values() if hasattr(found, "pytestmark"))
+    assert {mark.name for mark in runs.pytestmark} == {"once", "parametrize"}
 
 
-def tested(page: str) -> str:
-    """Return the name of the test that runs a page."""
-    (name,) = (name for name, found in vars(PAGES[page]).items() if hasattr(found, "pytestmark"))
-    return name
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("blocks", "says"),
+    [
+        ([("sh", "true\nfalse\n")], "text='false'"),
+        ([("sh", "true   # exit 3\n")], "text='true"),
+        ([("sh", "kill -9 $$\ntrue\n")], "left out"),
+        ([("sh", "echo one\n"), ("text", "two\n")], "'two' was not said"),
+        ([("text", "two\n"), ("sh", "echo two\n")], "'two' was not said"),
+    ],
+    ids=["fails", "does not fail", "ends the shell", "is not said", "is said too late"],
+)
+def test_a_page_that_promises_too_much_is_found(
+    yards: Yards, blocks: list[tuple[str, str]], says: str
+) -> None:
+    """A command that ends otherwise, or is never run, and a message that does not come."""
+    with yards.lend(fresh=True) as yard, pytest.raises(AssertionError, match=re.escape(says)):
+        yard.follow(Section("A promise", tuple(Block(*block) for block in blocks)))
 
 
 def test_what_is_said_of_a_command_in_passing_is_run_too() -> None:
     """A command in the text, with its options, is typed in a block of one of the two pages."""
     typed = [shape(line) for page in PAGES for line in lines_of(page) if "fraisier " in line]
-    for page in PAGES:
-        for code in prose(page):
-            if code.startswith("fraisier "):
-                name, options = shape(code)
-                assert any(name == run and options <= given for run, given in typed), f"{page}: {code}"
+    said = {
+        f"{page}: {code}": shape(code)
+        for page in PAGES
+        for code in prose(page)
+        if code.startswith("fraisier ")
+    }
+    missing = [
+        code
+        for code, (name, options) in said.items()
+        if not any(name == run and options <= given for run, given in typed)
+    ]
+    assert len(said) > 30
+    assert missing == []

@@ -102,6 +102,7 @@ class Walk:
                 f"code=$?; echo $code >>'{made}/codes'; test $code -eq {step.code} || exit 0",
             ]
             number += 1
+        (made / "codes").touch()
         (made / "id.py").write_text(_ID, encoding="utf-8")
         (made / "script.sh").write_text("\n".join(script) + "\n", encoding="utf-8")
         subprocess.run(

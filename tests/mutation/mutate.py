@@ -83,6 +83,8 @@ def _changes(tree: ast.Module) -> Iterator[tuple[Place, ast.AST]]:
             yield node.test, ast.UnaryOp(ast.Not(), test)
         elif isinstance(node, ast.Return) and node.value is not None and not _is_none(node.value):
             yield node, ast.Return(ast.Constant(None))
+        elif isinstance(node, ast.AnnAssign) and node.value is None:
+            continue  # it says something, and does nothing
         elif isinstance(node, _REMOVABLE) or (isinstance(node, ast.Expr) and not _is_text(node.value)):
             yield node, ast.Pass()
 

@@ -212,7 +212,14 @@ def test_no_sink_of_a_real_deployment_shows_a_secret(leaky: Leaky) -> None:
         leaky.configure()
         leaky.run("plan", "web", "production", "--json", code=None)
         leaky.run("logs", "web", "production", "-n", "500")
-        for command in ("status --live", "history", "stats", "events", "audit list --limit 999"):
+        for command in (
+            "status --live",
+            "history",
+            "stats",
+            "events",
+            "audit list --limit 999",
+            "metrics --once",
+        ):
             leaky.run(*command.split())
             leaky.run(*command.split(), "--json")
         for row in json.loads(leaky.run("history", "--json").out)["deployments"][:6]:

@@ -11,6 +11,7 @@ import pytest
 
 from fraisier.config.schema import Migrate, Service, Source
 from fraisier.errors import (
+    BuildError,
     FraisierError,
     MigrationError,
     ProviderConfigurationError,
@@ -82,7 +83,7 @@ async def test_staging_again_changes_nothing(kit: Kit) -> None:
 
 async def test_a_failing_build_leaves_nothing(kit: Kit) -> None:
     """The error names the command and its last words; the staged directory is gone and `current` never moved."""
-    with pytest.raises(ProviderError, match=r"`no-such-tool` failed, exit code 127.*not found") as caught:
+    with pytest.raises(BuildError, match=r"`no-such-tool` failed, exit code 127.*not found") as caught:
         await stage(kit, build=("true", "no-such-tool"))
     assert caught.value.recoverable is False and caught.value.context["exit_code"] == 127
     assert list((kit.app() / "releases").iterdir()) == [] and not (kit.app() / "current").exists()
@@ -112,7 +113,7 @@ async def test_a_cancelled_build_leaves_no_process_and_no_directory(kit: Kit) ->
 async def test_a_marker_in_the_repository_proves_nothing(kit: Kit) -> None:
     """A release is complete only when we said so."""
     commit(kit.repo, {".fraisier-release": "forged\nx\n"})
-    with pytest.raises(ProviderError):
+    with pytest.raises(BuildError):
         await stage(kit, build=("false",))
     assert list((kit.app() / "releases").iterdir()) == []
 

@@ -410,7 +410,7 @@ async def test_a_build_that_failed_alone_is_begun_afresh(repo: Path) -> None:
 async def test_a_tree_that_was_removed_is_not_gone_on_with(repo: Path) -> None:
     """A failed stage takes its jobs away before its tree, so that the next attempt begins with the first build."""
     settings = {"build": [f"echo x >>{repo}/count; touch made", f"[ -e {repo}/pass ] && ls made"]}
-    assert (await Life(repo, "stage", settings).ended())[-1].startswith("error ProviderError")
+    assert (await Life(repo, "stage", settings).ended())[-1].startswith("error BuildError")
     assert list((repo / "srv/t1/.fraisier/jobs").iterdir()) == []
     (repo / "pass").touch()
     lines = await Life(repo, "stage", settings, attempt=2, resumes=1).ended()
