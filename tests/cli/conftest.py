@@ -120,7 +120,7 @@ class Project:
                 "interval": "50ms",
                 "timeout": "2s",
                 "rise": 1,
-                "deadline": "1s",
+                "deadline": "3s",
             },
             "rollout": {"max_unavailable": 1},
             "recovery": {"retry": {"base_delay": "10ms"}},

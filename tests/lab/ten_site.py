@@ -28,7 +28,7 @@ class Site:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        check = "interval: 50ms, timeout: 2s, rise: 1, fall: 2, deadline: 1s"
+        check = "interval: 50ms, timeout: 2s, rise: 1, fall: 2, deadline: 3s"
         others = "".join(f"  {name}: {json.dumps(found)}\n" for name, found in self._fraises().items())
         self.project = Project(root, count=2, check=check, extra=others)
         (root / "job").mkdir()

@@ -60,7 +60,7 @@ class Watched:
 def watched(tmp_path: Path) -> Iterator[Watched]:
     """Have deployments that end well, unchanged, rolled back and failed, with a retry and hooks, while they are watched."""
     base = tmp_path
-    check = "interval: 50ms, timeout: 2s, rise: 1, fall: 2, deadline: 1s"
+    check = "interval: 50ms, timeout: 2s, rise: 1, fall: 2, deadline: 3s"
     root = base / "project"
     project = Project(root, count=2, check=check, extra=JOB.format(root=root))
     try:
