@@ -96,6 +96,7 @@ EXCUSED: Mapping[str, str] = {
         ("event step.output", "event health.sampled", "event health.requested"),
         "it is announced, never recorded",
     ),
+    "event audit.pruned": "nobody prunes in a trial",
     "event provider.unavailable": "nobody calls a provider unavailable but embedders",
     "event performance.slow": "nothing takes real time in a trial",
     "event security.reported": "nobody writes these in a trial",
