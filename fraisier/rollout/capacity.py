@@ -35,10 +35,12 @@ class Capacity:
         while not self.allows(name) and not unless():
             await self._changed.wait()
 
-    def take(self, name: str) -> None:
-        """Let `name`, which is allowed to, go away."""
-        if name not in self._unserved:
+    def take(self, name: str) -> bool:
+        """Let `name`, which is allowed to, go away; return whether a permit was taken for it."""
+        used = name not in self._unserved and name not in self._away
+        if used:
             self._away.add(name)
+        return used
 
     def lost(self, name: str) -> None:
         """Note that a target stopped serving by itself."""

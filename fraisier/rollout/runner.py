@@ -225,8 +225,12 @@ class Runner:
                         await self._failed(target, "", error)
                         return
                 elif capacity.allows(target.name):
-                    capacity.take(target.name)
-                    await self._change_now(target)
+                    used = capacity.take(target.name)
+                    try:
+                        await self._change_now(target)
+                    finally:
+                        if used and not self.steps.state.targets[target.name].begun:
+                            capacity.back(target.name)  # it was stopped before anything was done to it
                     return
                 elif crew.hopeless:
                     crew.errors[target.name] = self._no_permit(target)
