@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from fraisier import Orchestrator
-from fraisier.config.schema import Migrate, Rollout
+from fraisier.config.schema import Hook, Hooks, Migrate, Rollout
 from fraisier.rollout.result import DeploymentResult
 from fraisier.rollout.steer import Steered
 from fraisier.testing.provider import commit
@@ -56,6 +56,18 @@ def test_an_abort_puts_back_what_was_begun() -> None:
     assert set(stage.world.serving().values()) == {commit("v1")}
     assert {"rolled_back", "untouched"} == set(outcomes(result).values())
     assert stage.play(lambda o: o.abort(result.deployment_id)).effect == "already"
+
+
+def test_a_target_that_was_stopped_before_its_first_step_is_in_nobodys_way() -> None:
+    """It has its permit and nothing was done to it: the way back of the others needs that permit."""
+    hooks = Hooks(before_switch=(Hook(command="./wait", name="wait", on="target"),))
+    stage = Stage(environment(3, rollout=ONE_BY_ONE, hooks=hooks))
+    stage.play(lambda o: o.deploy("api", "production", version="v1"))
+    stage.world.delays_s["hook:wait"] = 5.0
+    result, answer = stage.play(lambda o: steered(o, 8.0, o.abort))
+    assert answer.effect == "done"
+    assert outcomes(result) == {"t1": "rolled_back", "t2": "untouched", "t3": "untouched"}
+    assert (result.outcome, set(stage.world.serving().values())) == ("aborted", {commit("v1")})
 
 
 @pytest.mark.parametrize("on_failure", ["hold", "stop"])
