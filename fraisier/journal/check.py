@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from fraisier.errors import ValidationError
-from fraisier.journal import rows
+from fraisier.journal import rows, spans
 from fraisier.journal.fold import DeploymentState, Tables, apply, snapshot
 from fraisier.journal.refold import pages
 from fraisier.journal.schema import TRIGGERS
@@ -32,6 +32,7 @@ def check(connection: sqlite3.Connection) -> list[str]:
     connection.execute("begin").close()
     try:
         faults.extend(_beyond(connection))
+        faults.extend(_outside(connection))
         faults.extend(_tables(connection))
     except ValidationError as error:
         faults.append(f"the log cannot be folded: {error}")
@@ -60,6 +61,11 @@ def _beyond(connection: sqlite3.Connection) -> Iterator[str]:
     head = connection.execute("select coalesce(max(seq), 0) from journal").fetchone()[0]
     for what, seq in connection.execute(_AHEAD, (head, head, head)).fetchall():
         yield f"{what} is at {seq}, beyond the head {head}: the log was truncated"
+
+
+def _outside(connection: sqlite3.Connection) -> Iterator[str]:
+    for seq, deployment_id in spans.outside(connection, _FAULTS_MAX):
+        yield f"the table spans lacks row {seq} of the deployment {deployment_id}: `fraisier events` would not list it"
 
 
 def _tables(connection: sqlite3.Connection) -> Iterator[str]:

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from fraisier.errors import DatabaseConnectionError
+from fraisier.journal import spans
 from fraisier.journal.connection import begin, patiently, rollback
 from fraisier.journal.refold import expired, refold
 from fraisier.journal.schema import FOLDED_SINCE, TABLES_SINCE, VERSION, log_id_of, migrate, version_of
@@ -49,6 +50,7 @@ def upgrade(connection: sqlite3.Connection, path: Path, new_log_id: str) -> tupl
 def _fill(connection: sqlite3.Connection, before: int) -> None:
     """Make the tables from the log, unless they are as this version makes them. Where bodies have expired, the tables of an
     older schema are all that is known of them; those stay as they are, with the defaults of the new columns."""
+    spans.fill(connection)
     if before >= FOLDED_SINCE:
         return
     if before < TABLES_SINCE or not expired(connection):

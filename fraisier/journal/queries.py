@@ -11,13 +11,10 @@ from fraisier.journal.base import DeadLetter, Follower
 from fraisier.journal.expiry import Columns, Range
 from fraisier.journal.fold import DeploymentState, LeaseState, Placement, Release
 from fraisier.journal.reading import ambiguous, no_such_row
+from fraisier.journal.spans import stretches
 from fraisier.journal.tally import COUNTED_TYPES, Slots, Tally, decode_outcome
 
-_READ = (
-    """select seq, body from journal where seq > ? and seq <= ? and body is not null{} order by seq limit ?"""
-)
-_READ_ONE = """select seq, body from journal where deployment_id = ? and deployment_id <> '' and seq > ? and seq <= ?
-and body is not null{} order by seq limit ?"""
+_READ = "select seq, body from journal where seq > ? and seq <= ? and body is not null{} order by seq limit ?"
 _OLD = """select seq, type, at, deployment_id, fraise, environment, target from journal
 where seq > ? and at < ? and body is not null order by seq limit ?"""
 _BODIES = "select count(*) from journal where seq between ? and ? and body is not null"
@@ -36,10 +33,10 @@ _BEGINS = "select id from deployments where id >= ? and id < ? order by id limit
 _DEAD = (
     "select subscriber, seq, at_us, error from dead_letters order by at_us desc, seq desc, subscriber limit ?"
 )
-# The alternatives must stand as they do in the schema, or the index is not used. A refused lock that is no deployment's is
-# that of somebody who starts or stops a service.
-_OF_COUNTED = " or ".join(f"type = '{name}'" for name in COUNTED_TYPES)
-_COUNTED = f"""select type, at, body from journal where ({_OF_COUNTED})
+# The first condition must stand as it does in the schema, or the index is not used. A refused lock that is no deployment's
+# is that of somebody who starts or stops a service.
+_OF_COUNTED = ", ".join(f"'{name}'" for name in COUNTED_TYPES)
+_COUNTED = f"""select type, at, body from journal where type < 'step.g' and type in ({_OF_COUNTED})
 and at >= ? and ? in ('', fraise) and body is not null
 and (type <> 'lease.refused' or deployment_id in (select id from deployments))"""  # noqa: S608 - constants
 _OUTCOMES = (
@@ -62,12 +59,17 @@ def read(
     """Return records of the log in order."""
     end = _LAST if upto is None else upto
     only = f" and type in ({', '.join('?' * len(types))})" if types else ""
-    if deployment_id:
-        values = (deployment_id, after, end, *types, limit)
-        found = connection.execute(_READ_ONE.format(only), values).fetchall()
-    else:
+    if not deployment_id:
         found = connection.execute(_READ.format(only), (after, end, *types, limit)).fetchall()
-    return [decode_body(seq, body) for seq, body in found]
+        return [decode_body(seq, body) for seq, body in found]
+    of_one = _READ.format(f" and deployment_id = ?{only}")
+    records: list[Record] = []
+    for first, last in stretches(connection, deployment_id):
+        if last > after and first <= end and len(records) < limit:
+            values = (max(after, first - 1), min(end, last), deployment_id, *types, limit - len(records))
+            found = connection.execute(of_one, values).fetchall()
+            records.extend(decode_body(seq, body) for seq, body in found)
+    return records
 
 
 def hashes_at(connection: sqlite3.Connection, seqs: Sequence[int]) -> dict[int, str]:

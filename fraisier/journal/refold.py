@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from fraisier.errors import DatabaseError
 from fraisier.events import Record, decode_body
+from fraisier.journal import spans
 from fraisier.journal.fold import apply
 from fraisier.journal.rows import write_dirty
 from fraisier.journal.stored import StoredTables
@@ -50,6 +51,7 @@ def refold(connection: sqlite3.Connection) -> int:
         )
     for statement in _EMPTY:
         connection.execute(statement).close()
+    spans.fill(connection)
     tables = StoredTables(connection)
     folded = 0
     for records in pages(connection):

@@ -18,7 +18,7 @@ COUNTED_TYPES = (
     "rollback.succeeded",
     "step.failed",
 )
-"""The types that are looked at; the store has an index over exactly these."""
+"""The types that are looked at; the index of the store has these, and whatever else sorts before the last of them."""
 
 
 class Slots(msgspec.Struct, frozen=True):

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from fraisier.errors import DatabaseTransactionError, GuardRefusedError, ValidationError
 from fraisier.events import TYPE_OF, Event, Record, decode_body
 from fraisier.journal.base import Guard
@@ -16,6 +18,7 @@ from fraisier.journal.connection import begin, rollback
 from fraisier.journal.faults import is_untrusted, untrusted_error, writing_error
 from fraisier.journal.fold import apply, forget_touched
 from fraisier.journal.rows import write_dirty
+from fraisier.journal.spans import Spans
 from fraisier.journal.stored import StoredTables
 
 INSERT_ROW = "insert into journal values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -24,29 +27,18 @@ _FOREIGN = "select seq, body, hash from journal where seq > ? order by seq"
 _SAVE_POSITION = "replace into positions values (?, ?)"
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One append on its way. The thread gives it a record or an error; only the loop, after the commit, settles it."""
 
-    __slots__ = ("at_us", "body", "error", "event", "event_id", "future", "guard", "record", "settled")
-
-    def __init__(
-        self,
-        event: Event,
-        event_id: str,
-        at_us: int,
-        body: bytes,
-        guard: Guard | None,
-        future: asyncio.Future[None],
-    ) -> None:
-        self.event = event
-        self.event_id = event_id
-        self.at_us = at_us
-        self.body = body
-        self.guard = guard
-        self.future = future
-        self.record: Record | None = None
-        self.error: BaseException | None = None
-        self.settled = False
+    event: Event
+    event_id: str
+    at_us: int
+    body: bytes
+    guard: Guard | None
+    future: asyncio.Future[None]
+    record: Record | None = None
+    error: BaseException | None = None
+    settled: bool = False
 
 
 class Note:
@@ -87,6 +79,7 @@ class Writer:
         self._file = self._identity()
         self.chain = Chain(log_id)
         self.tables = StoredTables(connection)
+        self._spans = Spans()
         row = connection.execute(_HEAD).fetchone()
         self.seq: int = row[0] if row else 0
         self.hash: bytes = row[1] if row else GENESIS
@@ -120,8 +113,10 @@ class Writer:
             if not batch.done:
                 self.seq, self.hash = seq, digest
                 self.tables.forget()
+                self._spans.forget()
                 rollback(connection)
         self.tables.trim()
+        self._spans.trim()
 
     def tail(self, batch: Batch) -> None:
         """Read what other processes wrote, without writing."""
@@ -179,6 +174,7 @@ class Writer:
     def _enter(self, entries: list[Entry], records: list[Record]) -> list[tuple[Any, ...]]:
         """Give each entry its place in the chain, fold it, and return the rows to insert."""
         link, tables, seq, previous = self.chain.link, self.tables, self.seq, self.hash
+        note = self._spans.note
         rows: list[tuple[Any, ...]] = []
         for entry in entries:
             event, body = entry.event, entry.body
@@ -196,6 +192,8 @@ class Writer:
             )  # fmt: skip
             record = entry.record = Record(seq, entry.event_id, entry.at_us, event)
             records.append(record)
+            if event.deployment_id:
+                note(event.deployment_id, seq)
             apply(tables, record)
         self.seq, self.hash = seq, previous
         return rows
@@ -211,6 +209,7 @@ class Writer:
 
     def _write_beside(self, batch: Batch) -> None:
         write_dirty(self._connection, self.tables)
+        self._spans.write(self._connection)
         if batch.positions:
             self._connection.executemany(_SAVE_POSITION, list(batch.positions.items()))
         for note in batch.notes:

@@ -185,7 +185,9 @@ def test_the_log_is_not_walked_through(tmp_path: Path) -> None:
     connection.close()
     assert plan[0][3] == "SEARCH journal USING INDEX journal_tally (type=? AND at>?)"
     assert not [row[3] for row in plan if "SCAN journal" in row[3]]
-    assert tuple(re.findall(r"'([^']+)'", sql)) == COUNTED_TYPES
+    (bound,) = re.findall(r"where type < '([^']+)'", sql)
+    assert all(name < bound for name in COUNTED_TYPES)
+    assert not [name for name in ("step.started", "step.succeeded", "step.output") if name < bound]
 
 
 def test_the_picture_in_the_documentation_is_what_is_drawn() -> None:

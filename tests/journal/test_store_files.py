@@ -84,6 +84,12 @@ async def test_a_read_only_journal_does_not_make_a_store(path):
     assert not path.exists()
 
 
+def take_away_what_is_younger_than_the_tables(connection):
+    connection.execute("drop index journal_tally")
+    connection.execute("drop table spans")
+    connection.execute("create index journal_deployment on journal (deployment_id) where deployment_id <> ''")
+
+
 async def to_first_version(path):
     """Make a store of today, then take away what came after the first migration."""
     async with store(path) as journal:
@@ -96,7 +102,7 @@ async def to_first_version(path):
     with raw(path) as connection:
         for table in created:
             connection.execute(f"drop table {table}")
-        connection.execute("drop index journal_tally")
+        take_away_what_is_younger_than_the_tables(connection)
         connection.execute("update meta set value = '1' where key = 'schema_version'")
     return head, log_id
 
@@ -106,6 +112,7 @@ async def test_an_older_store_is_migrated_when_it_is_opened_and_its_tables_are_f
     async with store(path) as journal:
         assert (journal.head_hash, journal.log_id) == (head, log_id)
         assert len((await journal.deployment("d-1")).targets) == 5
+        assert [record.seq for record in await journal.read(0, deployment_id="d-1")] == [1, 2, 3, 4, 5]
         assert await journal.check() == []
     with raw(path) as connection:
         assert connection.execute("select value from meta where key = 'schema_version'").fetchone() == (
@@ -160,17 +167,18 @@ async def test_a_store_without_freezes_is_migrated_and_keeps_its_leases(path, ex
         assert await journal.check() == []
 
 
-async def test_a_store_whose_tables_are_up_to_date_gets_an_index_and_no_new_fold(path):
+async def test_a_store_whose_tables_are_up_to_date_gets_what_is_missing_and_no_new_fold(path):
     """So an upgrade takes moments, whatever the tables hold."""
     async with store(path) as journal:
         for number in range(5):
             await journal.append(step(number))
     with raw(path) as connection:
-        connection.execute("drop index journal_tally")
+        take_away_what_is_younger_than_the_tables(connection)
         connection.execute("update deployments set fraise = 'told apart'")
         connection.execute("update meta set value = '3' where key = 'schema_version'")
     async with store(path) as journal:
         assert journal.head == 5
+        assert len(await journal.read(0, deployment_id="d-1")) == 5
     with raw(path) as connection:
         kept = connection.execute("select distinct fraise from deployments").fetchall()
         assert kept == [("told apart",)]

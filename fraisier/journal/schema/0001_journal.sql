@@ -18,7 +18,7 @@ create table journal (
 create index journal_deployment on journal (deployment_id) where deployment_id <> '';
 
 create trigger journal_insert before insert on journal
-when new.seq is not (select coalesce(max(seq), 0) + 1 from journal)
+when new.seq is not coalesce((select seq + 1 from journal order by seq desc limit 1), 1)
 begin select raise(abort, 'the journal is append-only: a row goes to its end'); end;
 
 create trigger journal_update before update on journal

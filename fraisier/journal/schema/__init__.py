@@ -12,7 +12,7 @@ from fraisier.errors import DatabaseConnectionError
 APPLICATION_ID = 0x46524149
 """Marks the file as ours ("FRAI")."""
 
-MIGRATIONS = ("0001_journal.sql", "0002_tables.sql", "0003_freezes.sql", "0004_tally.sql")
+MIGRATIONS = ("0001_journal.sql", "0002_tables.sql", "0003_freezes.sql", "0004_tally.sql", "0005_spans.sql")
 """In order; the number of those applied is the file's schema version."""
 
 VERSION = len(MIGRATIONS)
