@@ -1,5 +1,5 @@
-"""Further rules of the judge: what a conclusion must rest on. Verdicts on answers, success on fresh ones, a takeover on a
-holder that is gone."""
+"""Further rules of the judge: what a conclusion must rest on. Steps on effects, verdicts on answers, success on fresh ones, a
+takeover on a holder that is gone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from fraisier.events import Event, Record
 from fraisier.events import types as ev
 from fraisier.rollout.plan import PlanTarget
+from fraisier.rollout.steps import HEALTH_STEPS
 from fraisier.simulation.judge import Judge
 from fraisier.simulation.process import Process
 from fraisier.simulation.world import Command
@@ -39,9 +40,11 @@ class Evidence:
         self._holds: dict[tuple[str, str], Hold] = {}
         self._updated: dict[str, int] = {}
         self._newest_seq = 0
+        self._done: set[tuple[str, str, str]] = set()
         self._rules: dict[type[Event], Callable[[Record, Any], None]] = {
             ev.DeploymentPlanned: self._way_back_is_good,
             ev.TargetUpdated: self._note_updated,
+            ev.StepSucceeded: self._was_done,
             ev.HealthPassed: self._enough_answers,
             ev.HealthFailed: self._bad_needs_an_answer,
             ev.DeploymentSucceeded: self._success_is_fresh,
@@ -66,6 +69,8 @@ class Evidence:
         self._ask("P7 every command names the log that its token counts in")
         if call.log_id != self._judge.store.fence_id:
             self._find("P7", f"{call.step} on {command.host.name} {moment} with a token of no known log")
+        if moment == "takes effect":
+            self._done.add((call.deployment_id, command.host.name, call.step))
 
     # leases
 
@@ -103,6 +108,17 @@ class Evidence:
                     "P4",
                     f"{target.name} would go back to {target.previous_release}, which is bad (seq {record.seq})",
                 )
+
+    # steps
+
+    def _was_done(self, record: Record, event: ev.StepSucceeded) -> None:
+        if event.step in HEALTH_STEPS:
+            return
+        self._ask("P5 a step that is said to have succeeded was done at its target")
+        if (event.deployment_id, event.target, event.step) not in self._done:
+            self._find(
+                "P5", f"{event.step} on {event.target} succeeded, and was never done (seq {record.seq})"
+            )
 
     # answers
 
