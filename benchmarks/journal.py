@@ -195,7 +195,7 @@ async def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer events and rounds")
     parser.add_argument("--directory", help="where the files go (default: a temporary directory)")
     options = parser.parse_args()
-    scale, rounds = (1, 3) if options.quick else (5, 7)
+    scale, rounds = (1, 3) if options.quick else (5, 11)
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
         directory = Path(name)
         held = [

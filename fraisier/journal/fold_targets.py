@@ -83,7 +83,7 @@ def _place(t: Tables, r: Record, e: Event, release: str, version: str, digest: s
 def _step_started(t: Tables, r: Record, e: ev.StepStarted) -> None:
     target = t.step(e.deployment_id, e.target, e.step)
     target.step = e.step
-    target.steps[e.step] = StepState("started", e.attempt, r.seq, r.at_us, before=e.before)
+    target.steps[e.step] = StepState("started", e.attempt, r.seq, r.at_us)
     if not target.begun and e.step in CHANGING_STEPS:
         t.target(e.deployment_id, e.target).begun = True
 

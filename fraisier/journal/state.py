@@ -25,7 +25,6 @@ class StepState(msgspec.Struct, omit_defaults=True):
     duration_s: float = 0.0
     error: str = ""
     code: str = ""
-    before: dict[str, Any] = {}
     evidence: dict[str, Any] = {}
 
 
