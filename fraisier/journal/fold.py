@@ -311,7 +311,7 @@ def _service_succeeded(t: Tables, r: Record, e: ev.ServiceSucceeded) -> None:
         place = t.placement(e.fraise, e.environment, e.target)
         place.release = place.version = place.digest = ""
         place.good_release = place.good_version = place.good_digest = ""
-        place.health, place.since_us = "removed", r.at_us
+        place.health, place.since_us, place.served = "removed", r.at_us, False
 
 
 _FOLD: dict[type[Event], Callable[[Tables, Record, Any], None]] = {

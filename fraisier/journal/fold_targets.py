@@ -78,6 +78,8 @@ def _place(t: Tables, r: Record, e: Event, release: str, version: str, digest: s
         digest,
         e.deployment_id,
     )
+    if not release:  # the first one was taken away again
+        place.served = False
 
 
 def _step_started(t: Tables, r: Record, e: ev.StepStarted) -> None:
@@ -161,6 +163,7 @@ def _health(verdict: str) -> Callable[[Tables, Record, Any], None]:
     def fold(t: Tables, r: Record, e: Any) -> None:
         place = t.placement(e.fraise, e.environment, e.target)
         place.health, place.health_us = verdict, r.at_us
+        place.served = place.served or verdict == "healthy"
 
     return fold
 

@@ -33,7 +33,7 @@ _WRITE_DEPLOYMENT = "replace into deployments values (?, ?, ?, ?, ?, ?, ?)"
 _WRITE_PLAN = "replace into plans values (?, ?)"
 _WRITE_TARGET = "replace into deployment_targets values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _WRITE_STEP = "replace into deployment_steps values (?, ?, ?, ?)"
-_WRITE_PLACEMENT = "replace into placements values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WRITE_PLACEMENT = "replace into placements values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _WRITE_RELEASE = "replace into releases values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _WRITE_LEASE = "replace into leases values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -140,7 +140,10 @@ def load_deployments(
 
 def load_placements(connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> list[Placement]:
     """Return the placements that `sql` selects."""
-    return [Placement(*row) for row in connection.execute(sql, values).fetchall()]
+    found = [Placement(*row) for row in connection.execute(sql, values).fetchall()]
+    for place in found:
+        place.served = bool(place.served)
+    return found
 
 
 def load_releases(connection: sqlite3.Connection, sql: str, values: Sequence[Any] = ()) -> list[Release]:

@@ -125,6 +125,8 @@ class Placement(msgspec.Struct):
     health_us: int = 0
     since_us: int = 0
     deployment_id: str = ""
+    served: bool = False
+    """It was healthy once since something was first put there; from then on it is missed when it is not."""
 
 
 class Release(msgspec.Struct):

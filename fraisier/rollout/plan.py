@@ -299,9 +299,11 @@ def _place_in_wave(target: PlanTarget, waves: Sequence[Sequence[str]], settings:
 
 
 def is_down(name: str, recorded: Recorded, seen: Mapping[str, Seen]) -> bool:
-    """Whether a target that has served before does not serve now. One that was never deployed to is not missed."""
+    """Whether a target that has served before, be it for a deployment that did not succeed, does not serve now. One that
+    never did is not missed."""
     place = recorded.placements.get(name)
-    return place is not None and bool(place.good_release) and name in seen and not seen[name].serves
+    served = place is not None and (place.served or bool(place.good_release))
+    return served and name in seen and not seen[name].serves
 
 
 def check_capacity(changing: Sequence[str], down: Sequence[str], limit: int) -> None:

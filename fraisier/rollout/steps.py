@@ -38,6 +38,9 @@ HEALTH_STEPS = ASK_AGAIN
 _LIMIT_KEYS = {"stage": "build_timeout", "migrate": "migrate.timeout"}
 """The configuration key that bounds a step, where it has one of its own."""
 
+_ASKS_AGAIN_S = (0.5, 5.0)
+"""How soon a target is asked again what became of a step, at first and at most."""
+
 _TAIL_LINES = 20
 _RESPONDER_GRACE_S = 30.0
 _STEP_TIMEOUT_S = {"preflight": 60.0, "switch": 60.0, "cleanup": 120.0}
@@ -138,17 +141,31 @@ class StepRunner:
 
     async def settle(self, target: PlanTarget, step: str) -> None:
         """Find out what became of a step in doubt, and begin nothing: before going back, what still happens at the target
-        must have come to its end. Raises InDoubtError when nobody can know, and it may not be repeated."""
+        must have come to its end. Raises InDoubtError when nobody can know."""
         earlier = self._earlier(target, step)
         if earlier is None or not self.in_doubt(target, step):
             return
+        attempt, wait_s = earlier.attempt, _ASKS_AGAIN_S[0]
         until = anyio.current_time() + self._timeout_s(target, step)
-        try:
-            await self._attempt(target, step, earlier.attempt + 1, (), until, settles=True)
-        except (LeaseLostError, DatabaseError, InDoubtError):
-            raise
-        except FraisierError:
-            return  # it is in the journal as failed
+        while True:
+            attempt += 1
+            try:
+                await self._attempt(target, step, attempt, (), until, settles=True)
+                return
+            except (LeaseLostError, DatabaseError, InDoubtError):
+                raise
+            except FraisierError as error:
+                if _is_known(error) and not isinstance(error, ProviderConnectionError):
+                    return  # it is in the journal as failed
+                if anyio.current_time() + wait_s >= until:
+                    # A build that goes on harms nobody; a migration would, whatever is done after it.
+                    if step == "migrate":
+                        what = f"whether the migration on {target.name} still runs is not known: {self.safe(error)}"
+                        raise InDoubtError(what, context=error.context, cause=error) from error
+                    return
+            # Who does not answer tells nothing, and most answer again soon.
+            await anyio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _ASKS_AGAIN_S[1])
 
     # one attempt
 

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+from contextlib import suppress
 
 import pytest
 
@@ -87,6 +88,8 @@ async def test_a_read_only_journal_does_not_make_a_store(path):
 def take_away_what_is_younger_than_the_tables(connection):
     connection.execute("drop index journal_tally")
     connection.execute("drop table spans")
+    with suppress(sqlite3.OperationalError):  # the table itself may be gone
+        connection.execute("alter table placements drop column served")
     connection.execute("create index journal_deployment on journal (deployment_id) where deployment_id <> ''")
 
 
@@ -167,24 +170,38 @@ async def test_a_store_without_freezes_is_migrated_and_keeps_its_leases(path, ex
         assert await journal.check() == []
 
 
-async def test_a_store_whose_tables_are_up_to_date_gets_what_is_missing_and_no_new_fold(path):
-    """So an upgrade takes moments, whatever the tables hold."""
+async def healthy(journal, target, release="r-1"):
+    await journal.append(ev.HealthPassed(**PLACE, deployment_id="d-1", target=target, release=release))
+
+
+@pytest.mark.parametrize("expired", [False, True])
+async def test_a_store_of_an_older_version_is_folded_anew_or_keeps_what_no_log_tells_any_more(
+    path, expired
+):
+    """Which targets ever served is new in the tables; without the bodies, only that they have a good release tells it."""
     async with store(path) as journal:
         for number in range(5):
             await journal.append(step(number))
+        await healthy(journal, "web-0")
+        if expired:
+            await prune_first(journal, 1)
+        head = journal.head
     with raw(path) as connection:
         take_away_what_is_younger_than_the_tables(connection)
+        connection.execute("update placements set good_release = 'r-1'")
         connection.execute("update deployments set fraise = 'told apart'")
         connection.execute("update meta set value = '3' where key = 'schema_version'")
     async with store(path) as journal:
-        assert journal.head == 5
-        assert len(await journal.read(0, deployment_id="d-1")) == 5
+        assert journal.head == head
+        assert len(await journal.read(1, deployment_id="d-1")) == 5
+        ((place),) = await journal.placements()
+        assert (place.served, place.good_release) == (True, "r-1" if expired else "")
     with raw(path) as connection:
         kept = connection.execute("select distinct fraise from deployments").fetchall()
-        assert kept == [("told apart",)]
+        assert kept == [("told apart",) if expired else ("",)]
         assert connection.execute(
-            "select count(*) from sqlite_master where name = 'journal_tally'"
-        ).fetchone() == (1,)
+            "select count(*) from sqlite_master where name in ('journal_tally', 'spans')"
+        ).fetchone() == (2,)
 
 
 async def test_an_older_store_is_not_migrated_by_a_read_only_journal(path):

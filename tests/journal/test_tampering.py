@@ -189,7 +189,7 @@ async def test_check_names_tables_that_differ_from_the_log(path):
     with raw(path) as connection:
         connection.execute("update deployment_targets set begun = 1")
         connection.execute(
-            "insert into placements values ('api', 'x', 'web-1', '', '', '', '', '', '', '', 0, 0, '')"
+            "insert into placements values ('api', 'x', 'web-1', '', '', '', '', '', '', '', 0, 0, '', 0)"
         )
     async with store(path) as journal:
         faults = await journal.check()

@@ -12,7 +12,13 @@ from fraisier.errors import DatabaseConnectionError
 APPLICATION_ID = 0x46524149
 """Marks the file as ours ("FRAI")."""
 
-MIGRATIONS = ("0001_journal.sql", "0002_tables.sql", "0003_freezes.sql", "0004_tally.sql", "0005_spans.sql")
+MIGRATIONS = (
+    "0001_journal.sql",
+    "0002_tables.sql",
+    "0003_freezes.sql",
+    "0004_tally.sql",
+    "0005_spans_and_served.sql",
+)
 """In order; the number of those applied is the file's schema version."""
 
 VERSION = len(MIGRATIONS)
@@ -20,7 +26,7 @@ VERSION = len(MIGRATIONS)
 TABLES_SINCE = 2
 """The schema version that brought the query tables; an older file has none, so they are filled from its log."""
 
-FOLDED_SINCE = 3
+FOLDED_SINCE = 5
 """The schema version since which the query tables are as the fold makes them; a younger file needs no new fold."""
 
 TRIGGERS = frozenset({"journal_insert", "journal_update", "journal_delete"})

@@ -6,3 +6,7 @@ create table spans (
   primary key (deployment_id, first_seq)
 ) without rowid;
 drop index journal_deployment;
+
+-- Whether a target was ever healthy. Where expired bodies forbid a new fold, having a good release stands for it.
+alter table placements add column served integer not null default 0;
+update placements set served = good_release <> '';
