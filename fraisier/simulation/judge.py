@@ -218,14 +218,17 @@ class Judge:
 
     def _capacity(self, record: Record, event: ev.StepStarted) -> None:
         plan, target = self._planned(event)
-        if event.step != "restart" or plan is None or target is None or target.action == "remove":
+        if event.step != "restart" or plan is None or target is None:
+            return
+        away = self._away.setdefault(f"{event.fraise}/{event.environment}", set())
+        if target.action == "remove":
+            away.discard(event.target)  # its first release is taken away again: from here on nobody misses it
             return
         if event.target in plan.down:
             return  # it was down when this was planned, so it needs no permit
         key = (event.deployment_id, event.target)
         self._restarted[key] = record.seq
         now_s = self.world.now_s()
-        away = self._away.setdefault(f"{event.fraise}/{event.environment}", set())
         away.difference_update([name for name in away if self.world.hosts[name].serves(now_s)])
         host = self.world.hosts[event.target]
         if host.serves(now_s) and event.attempt == 1 and self.trusts_tokens:
