@@ -35,6 +35,9 @@ from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.verdict import Halt, Verdict, reason_of
 
+_ASKS_AGAIN_S = (0.5, 5.0)
+"""How soon a target is asked again to end a hook, at first and at most."""
+
 _TAIL_LINES = 20
 _LEASE_ENDED = (LeaseLostError, GuardRefusedError, DatabaseError)
 
@@ -119,22 +122,20 @@ class Hooks:
         if any(hook.on == "orchestrator" for hooks in self._at.values() for hook in hooks):
             await self._here.forget(self._plan.deployment_id)
 
-    async def cut_off(self, why: str) -> list[str]:
-        """Record the failure of those of the whole deployment that a deadline cut off, and return their names."""
+    def cut_off(self) -> list[str]:
+        """Return the names of those of the whole deployment that a deadline cut off; `give_up` ends them."""
         found = []
         for point, hooks in self._at.items():
             for number, hook in enumerate(hooks, 1):
                 due = Due(point, number, hook, None)
                 known = self._known(due)
                 if known is not None and known.status == "started":
-                    await self._say_failed(
-                        due, known.attempt, HookError(f"{due} was cut off: {why}"), known=False
-                    )
                     found.append(str(due))
         return found
 
     async def give_up(self) -> None:
-        """End the hooks that an earlier process began and nobody knows the end of: the deployment goes back."""
+        """End the hooks that somebody began and nobody knows the end of: the deployment goes back. Raises InDoubtError when
+        a target stays silent for as long as its hook may take."""
         for point, hooks in self._at.items():
             if point in ENDINGS:
                 continue  # those are about to run, or to be gone on with
@@ -147,15 +148,28 @@ class Hooks:
                         await self._end(due, known.attempt)
 
     async def _end(self, due: Due, begun: int) -> None:
-        attempt = begun + 1
-        intent = await self._scribe.say(ev.HookStarted(**self._about(due), attempt=attempt))
-        call = self._call(due, attempt, intent.seq, [], resumes=begun)
-        try:
-            await self._perform(due, msgspec.structs.replace(call, settles=True))
-        except _LEASE_ENDED:
-            raise
-        except FraisierError as error:
-            await self._say_failed(due, attempt, error, known=False)
+        until = anyio.current_time() + due.hook.timeout_s
+        attempt, wait_s = begun, _ASKS_AGAIN_S[0]
+        while True:
+            attempt += 1
+            intent = await self._scribe.say(ev.HookStarted(**self._about(due), attempt=attempt))
+            call = self._call(due, attempt, intent.seq, [], resumes=attempt - 1)
+            try:
+                await self._perform(due, msgspec.structs.replace(call, settles=True))
+            except _LEASE_ENDED:
+                raise
+            except FraisierError as error:
+                await self._say_failed(due, attempt, error, known=False)
+                if not isinstance(error, (DeploymentTimeoutError, ProviderConnectionError)):
+                    return
+                if anyio.current_time() + wait_s >= until:
+                    what = f"whether {due} still runs is not known: {self._safe(error)}"
+                    raise InDoubtError(what, context=error.context, cause=error) from error
+            else:
+                return
+            # Who does not answer tells nothing, and most answer again soon.
+            await anyio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _ASKS_AGAIN_S[1])
 
     # one point
 

@@ -94,6 +94,8 @@ class Preparation:
             return
         # The one that was meant to migrate may have been left out since; another one does it then.
         able = [target for target in self._plan.changes if target.name not in crew.skipped]
+        if not able:
+            return  # all that can be reached has this version already
         target = next((target for target in able if "migrate" in target.steps), able[0])
         try:
             await crew.steps.take(target, "migrate")

@@ -21,6 +21,7 @@ from fraisier.errors import (
 )
 from fraisier.events import types as ev
 from fraisier.journal.fold import Release
+from fraisier.journal.state import is_hook
 from fraisier.rollout.beside import beside
 from fraisier.rollout.capacity import Capacity
 from fraisier.rollout.cleaning import Cleaner
@@ -104,10 +105,12 @@ class Runner:
         ]
         try:
             await crew.side_by_side(begun, self._settle_one, "settle")
+            if hooks is not None:
+                await hooks.give_up()
         except Halt as halt:
             return halt.verdict
-        if hooks is not None:
-            await hooks.give_up()
+        except InDoubtError as error:
+            return Verdict("doubt", "in_doubt", self.steps.safe(error))
         return None
 
     async def _settle_one(self, target: PlanTarget) -> None:
@@ -373,7 +376,7 @@ class Runner:
             in_doubt = in_doubt or self.steps.is_in_doubt_for_good(target, state.step)
         away = ", ".join(sorted(self.capacity.away))
         if self.steps.hooks is not None:
-            waiting += await self.steps.hooks.cut_off(f"{reason} of {limit_s:g} s passed")
+            waiting += self.steps.hooks.cut_off()
         what = "; ".join(waiting[:5]) or (f"permits while {away} are away" if away else "the next wave")
         more = f" and {len(waiting) - 5} more" if len(waiting) > 5 else ""
         detail = f"{reason} of {limit_s:g} s passed while waiting for {what}{more}"
@@ -384,17 +387,18 @@ class Runner:
 
     async def _cut_off(self, target: PlanTarget, step: str, attempt: int, why: str) -> None:
         error = DeploymentError(f"{step} on {target.name} was cut off: {why}", code="DEPLOYMENT_TIMEOUT")
-        await self.scribe.say(
-            ev.StepFailed(
-                **self.crew.about(target.name),
-                step=step,
-                attempt=attempt,
-                code=error.code,
-                error_type="DeploymentTimeoutError",
-                message=error.message,
-                known=False,
+        if not is_hook(step):  # those may run on, and have no end before they were given up
+            await self.scribe.say(
+                ev.StepFailed(
+                    **self.crew.about(target.name),
+                    step=step,
+                    attempt=attempt,
+                    code=error.code,
+                    error_type="DeploymentTimeoutError",
+                    message=error.message,
+                    known=False,
+                )
             )
-        )
         self.crew.errors.setdefault(target.name, error)
         self.capacity.lost(target.name)
         if self.steps.is_in_doubt_for_good(target, step):
