@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fraisier.config import hooks, schema
+from fraisier.config.addresses import outlined
 from fraisier.config.problems import Report, did_you_mean
 from fraisier.config.reader import TextUse, joined
 from fraisier.config.resolve import template_names
@@ -101,7 +102,8 @@ def check_texts(
     targets: Sequence[schema.Target] | None,
     settings: schema.Environment | None = None,
 ) -> None:
-    """Note templates that cannot be read or that name what is not known at their place.
+    """Note templates that cannot be read or that name what is not known at their place, and addresses that cannot be read
+    whatever is put into them.
 
     `section` is the key path of the environment and `settings` what was read of it; `targets` are the targets that
     must define what is named (None: not known).
@@ -111,6 +113,8 @@ def check_texts(
         try:
             for name in template_names(use.text, command=use.kind == "command"):
                 _check_name(report, use, name, key=key, targets=targets, settings=settings)
+            if use.is_address and (problem := outlined(use.text).problem):
+                report.add(use.node, use.path, "bad_url", problem)
         except TemplateError as error:
             report.add(use.node, use.path, "bad_template", str(error), error.suggestion)
 

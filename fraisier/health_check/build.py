@@ -89,7 +89,7 @@ class CheckerBuilder:
 
     def _http(self, check: HealthCheck, *, direct: bool) -> HTTPHealthChecker:
         checker = HTTPHealthChecker(
-            self._text(check.url),
+            self.subject.resolver.address(check.url, self._names),
             method=check.method,
             headers={name: self._text(value) for name, value in check.headers.items()},
             expect_status=check.expect_status,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
+from fraisier.redaction.address import BREAKS, Userinfo, userinfo_of, userinfos
 from fraisier.redaction.secret import MASK
 
 _SECRET_WORDS = frozenset(
@@ -12,9 +14,7 @@ _SECRET_WORDS = frozenset(
 )
 _SECRET_PAIRS = ("api_key", "access_key", "private_key", "secret_key", "signing_key", "session_id")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_USERINFO = re.compile(
-    r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s/?#'\"<>@:]*)(?P<password>:[^\s/?#'\"<>]*)?@"
-)
+_REFERENCE = re.compile(r"\$\{[^{}]*\}|\{\{[^{}]*\}\}")
 _NAME = (
     r"[\w.-]*(?:passw(?:or)?ds?|pwd|passphrase|secrets?|tokens?|bearer|authorization|credentials?|cookies?|"
     r"(?:api|access|private|secret|signing)[_-]?key|session[_-]?id)[\w-]*"
@@ -45,31 +45,51 @@ def is_secret_key(key: object) -> str:
 
 def mask_url(url: str) -> str:
     """Return `url` (or a text with URLs in it) without passwords; a lone user name stays, but not in http(s),
-    where it is a token.
+    where it is a token. A password that should have been encoded ends at the last `@`.
     """
-    return _USERINFO.sub(_masked_userinfo, url)
+    return _masked(url, userinfos(url))
 
 
-def passwords_in(text: str) -> list[str]:
-    """Return the passwords of the URLs in a text, and of http(s) the users without one, which are tokens. References
-    (`${…}`) are none."""
-    found = [
-        match["password"] or match["user"]
-        for match in _USERINFO.finditer(text)
-        if mask_url(match[0]) != match[0]
-    ]
-    return [one.removeprefix(":") for one in found if "${" not in one]
+def mask_address(address: str) -> str:
+    """Return a text that is one address and nothing else without its password, whatever characters that has."""
+    found = userinfo_of(address)
+    return address if found is None else _masked(address, [found])
 
 
-def _masked_userinfo(match: re.Match[str]) -> str:
-    scheme, user, password = match["scheme"], match["user"], match["password"]
-    if "${" in (password or user):
-        return match[0]  # a reference shows nothing
-    if password is not None:
-        return f"{scheme}{user}:{MASK}@"
-    if user and scheme.lower() in {"http://", "https://"}:
-        return f"{scheme}{MASK}@"
-    return match[0]
+def passwords_in(text: str, *, whole: bool = False) -> list[str]:
+    """Return the passwords of the URLs in a text (`whole`: which is one address and nothing else), and of http(s) the users
+    without one, which are tokens; of one that should have been encoded also the pieces that others take it apart into.
+    References (`${…}`) are none."""
+    found = []
+    for place in {*userinfos(text), *filter(None, [userinfo_of(text) if whole else None])}:
+        start, secret = _secret_of(text, place)
+        if not secret:
+            continue
+        password = text[start : place.end]
+        pieces = BREAKS.split(_REFERENCE.sub("/", password)) if any(c in password for c in "/?#") else []
+        found += [one for one in (password, *pieces) if "${" not in one]
+    return found
+
+
+def _masked(text: str, places: Iterable[Userinfo]) -> str:
+    parts, done = [], 0
+    for place in places:
+        start, secret = _secret_of(text, place)
+        if secret:
+            parts += [text[done:start], MASK]
+            done = place.end
+    return "".join((*parts, text[done:]))
+
+
+def _secret_of(text: str, place: Userinfo) -> tuple[int, bool]:
+    """Return where the secret part of user and password begins, and whether there is one that shows."""
+    user, colon, _ = text[place.start : place.end].partition(":")
+    start = place.start + len(user) + len(colon)
+    if not colon:
+        is_token = text[place.scheme : place.start].lower().endswith(("http://", "https://"))
+        start = place.start if is_token else place.end
+    shown = _REFERENCE.sub("", text[start : place.end])
+    return start, bool(shown) or bool(colon and start == place.end)
 
 
 def mask_named(text: str) -> str:
