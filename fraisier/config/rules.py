@@ -37,7 +37,6 @@ TYPE_KEYS: Table[str, tuple[str, ...]] = {
 _NEEDED = {"http": "url", "tcp": "port", "exec": "command", "composite": "checks"}
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _SYSLOG = re.compile(r"/.+|udp://(?:[\w.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
-_PORT_MAX = 65_535
 
 
 def source(report: Report, value: schema.Source, node: Mapping, path: str, at: Node) -> None:
@@ -94,8 +93,8 @@ def _composite(report: Report, value: schema.HealthCheck, node: Mapping, path: s
 
 
 def _address(report: Report, value: schema.HealthCheck, node: Mapping, path: str) -> None:
-    if value.type == "tcp" and value.port.isdecimal() and not 1 <= int(value.port[:9]) <= _PORT_MAX:
-        message = f"expected a port from 1 to {_PORT_MAX}, found {value.port}"
+    if value.type == "tcp" and value.port.isdecimal() and not 1 <= int(value.port[:9]) <= schema.PORT_MAX:
+        message = f"expected a port from 1 to {schema.PORT_MAX}, found {value.port}"
         report.add(node.entries["port"].value, joined(path, "port"), "bad_number", message)
     elif value.type == "tcp" and value.port and not value.port.isdecimal() and "{{" not in value.port:
         message = f"expected a port, found {value.port!r}"

@@ -17,6 +17,8 @@ from msgspec import field
 FALLBACK_MARK = "~"
 """Stands between the name of a target and that of the fallback it belongs to; no name in a file has it."""
 
+PORT_MAX = 65_535
+
 
 class Kind(msgspec.Struct, frozen=True):
     """How the loader reads a value beyond its Python type, and which bounds it has. `is_address`: it may be a URL with a

@@ -452,6 +452,73 @@ def test_composite_refuses_a_name_twice_and_senseless_requirements() -> None:
         CompositeHealthChecker(0)
 
 
+class Raises(HealthChecker):
+    """A checker with a defect."""
+
+    async def check(self, timeout: float = 5.0) -> HealthCheckResult:
+        raise KeyError("a-secret-value")
+
+
+@pytest.mark.parametrize(
+    ("checker", "told"),
+    [
+        (TCPHealthChecker("127.0.0.1", 70000), "a number from 1 to 65535"),
+        (TCPHealthChecker("127.0.0.1", -1), "a number from 1 to 65535"),
+        (ExecHealthChecker("echo \0"), "ValueError"),
+        (ExecHealthChecker([]), "cannot probe: "),
+        (TCPHealthChecker("a" * 70 + ".example", 80), "cannot probe: "),
+    ],
+)
+async def test_what_a_prober_trips_over_is_an_error(checker: HealthChecker, told: str) -> None:
+    """Neither a pass nor a fail, whoever asks."""
+    result = await checker.check()
+    assert (result.success, result.status, result.answered) == (False, "error", False)
+    assert told in (result.message or "")
+
+
+async def test_a_checker_that_raises_is_an_error_for_whoever_asks_it() -> None:
+    """Its class is told, not its text; the other checks of a composite keep their results."""
+    made = composite("any", "pass")
+    made.add_check("broken", Raises())
+    good, results = await made.check_all(require_all=False)
+    assert good
+    assert [results[name].status for name in ("c0", "broken")] == ["pass", "error"]
+    assert results["broken"].message == "custom check: cannot probe: KeyError"
+    assert (await HealthCheckManager().check_with_retries(Raises(), max_retries=0)).status == "error"
+    counted = Counted()
+    result = await HealthCheckManager(recorder=counted).check_and_record_metrics(Raises())
+    assert (result.status, counted.seen) == ("error", ["error"])
+
+
+class Counted:
+    """Keeps the statuses that are recorded."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def record_health_check(self, provider: str, check_type: str, status: str, duration: float) -> None:
+        self.seen.append(status)
+
+
+def test_a_checker_that_takes_no_notice_of_its_timeout_fails_at_it() -> None:
+    """In a composite and in a manager."""
+    made = CompositeHealthChecker()
+    made.add_check("slow", Fixed("pass", 3.0))
+    made.add_check("quick", Fixed("pass", 0.25))
+
+    async def run() -> tuple[HealthCheckResult, HealthCheckResult]:
+        manager = HealthCheckManager()
+        return await made.check(timeout=0.5), await manager.check_with_retries(
+            Fixed("pass", 3.0), 0, timeout=0.5
+        )
+
+    summed, alone = run_virtual(run)
+    assert (summed.status, summed.duration) == ("fail", 0.5)
+    assert {name: part.status for name, part in summed.parts.items()} == {"slow": "fail", "quick": "pass"}
+    assert summed.parts["slow"].message == "custom check: no answer within 0.5 s"
+    assert (alone.status, alone.duration, alone.answered) == ("fail", 0.5, False)
+
+
 # manager -------------------------------------------------------------------------------------------------
 
 
