@@ -43,8 +43,9 @@ def new_client(*, keep_alive: bool = True, contexts: TLSContexts | None = None) 
 class HTTPHealthChecker(Probe):
     """Passes when a URL answers as expected.
 
-    `expect_status` is a status, a class such as `2xx`, or several; `expect_body` a regular expression that
-    must be found in the body (its first MiB); `expect_json` values by dotted path. Redirects are answers,
+    `expect_status` is a status, a class such as `2xx`, or several; `expect_body` a regular expression that must be found
+    in the body (its first MiB, and with a repeat in the expression its first 8192 characters; ValueError for a repeat
+    inside of a repeat); `expect_json` values by dotted path. Redirects are answers,
     unless `follow_redirects`; then the last answer counts, and headers stay at their origin. `verify_tls` checks
     the certificate, against the authorities in `ca_file` where there is one; a good answer carries a warning
     when the certificate, verified or not, ends within `tls_warn_before` seconds (0: never). `connect_timeout`

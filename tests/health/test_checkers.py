@@ -135,6 +135,55 @@ async def test_a_bad_expression_is_our_error_not_the_services() -> None:
     assert (result.success, result.status, result.answered) == (False, "error", False)
 
 
+NESTED = [
+    r"^(a+)+$",
+    r"(\w+\s*)+$",
+    r"(?:a*?b?)*c",
+    r"((a{1,99}b)?){3,}",
+    r"(x|(y+))+",
+    r"(?=(a+)+$)",
+    r"(?>(a+)+b)",
+    r"(a+){50}",
+]
+
+
+@pytest.mark.parametrize("pattern", NESTED)
+def test_a_repeat_inside_of_a_repeat_is_refused(pattern: str) -> None:
+    """Matching it can take forever, and nothing else happens meanwhile."""
+    with pytest.raises(ValueError, match=r"expect_body: a repeat inside of a repeat.*possessive"):
+        HTTPHealthChecker("http://127.0.0.1/", expect_body=pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r'"status":\s*"(up|ok)"',
+        r"^version \d+\.\d+(\.\d+)?$",
+        r"(\d{1,3}\.){3}\d{1,3}",
+        r"(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}",
+        r"(a++)+$",
+        r"(?>a+b?)*$",
+        r"(ok|ready)+",
+        r"(?i)<title>[^<]*</title>.*done",
+        r"([0-9a-f]{2}:)+",
+    ],
+)
+async def test_ordinary_expressions_end_in_time(pattern: str) -> None:
+    """Whatever a service answers."""
+    for body in ("a" * 2**20 + "!", " " * 2**20 + "!", "1." * 2**18):
+        with anyio.fail_after(5):
+            result = await http_result(answering(200, text=body), expect_body=pattern)
+        assert result.duration < 2
+
+
+async def test_a_repeat_is_matched_with_the_beginning_of_a_body() -> None:
+    """The message says so; a plain word is found anywhere."""
+    body = "x" * 8192 + "up 1"
+    failed = await http_result(answering(200, text=body), expect_body=r"up \d+")
+    assert "only its first 8192 characters" in (failed.message or "")
+    assert (await http_result(answering(200, text=body), expect_body="up [0-9]")).success
+
+
 @pytest.mark.parametrize(
     ("json", "passes"),
     [
