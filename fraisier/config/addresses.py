@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
 from fraisier.config import template
 from fraisier.config.schema import Environment, HealthCheck
-from fraisier.config.template import Name, Reference
+from fraisier.config.template import Name, Reference, TemplateError
 from fraisier.redaction import UnreadableURLError, read_url, userinfo_of
 
 Change = Callable[[str, str], str]
 """Gets a key path and the address that stands there, and returns what is to stand there instead."""
-
-S = TypeVar("S", Environment, HealthCheck)
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UNENCODED = re.compile(r"[/?#\[\]\\\s]")
@@ -62,8 +60,11 @@ def filled(address: str, value: Callable[[Name | Reference], str]) -> Filled:
 
 
 def outlined(address: str) -> Filled:
-    """Return an address of which only is known what is written out. Raises TemplateError."""
-    return filled(address, lambda _: _STAND_IN)
+    """Return an address of which only is known what is written out; nothing of a template that cannot be read."""
+    try:
+        return filled(address, lambda _: _STAND_IN)
+    except TemplateError:
+        return Filled("")
 
 
 def addresses(settings: Environment) -> Iterator[tuple[str, str]]:

@@ -74,6 +74,7 @@ def health_check(report: Report, value: schema.HealthCheck, node: Mapping, path:
         report.add(at, joined(path, needed), "missing_key", f"type {value.type} needs `{needed}`")
     _composite(report, value, node, path)
     _address(report, value, node, path)
+    _json_paths(report, node, joined(path, "expect_json"))
     for word in ("interval", "initial_delay"):
         if getattr(value, f"{word}_s") > value.deadline_s and word in node.entries:
             message = f"`{word}` is longer than `deadline`, so no check could ever pass"
@@ -90,6 +91,15 @@ def _composite(report: Report, value: schema.HealthCheck, node: Mapping, path: s
     elif value.require.isdecimal() and int(value.require) > len(items):
         message = f"{value.require} checks are required, but there are {len(items)}"
         report.add(node.entries["require"].value, joined(path, "require"), "contradiction", message)
+
+
+def _json_paths(report: Report, node: Mapping, path: str) -> None:
+    wanted = node.get("expect_json")
+    for word, entry in wanted.entries.items() if isinstance(wanted, Mapping) else ():
+        steps = word.removeprefix("$.").split(".")
+        if "[" in word or any(step in ("", "$", "*") for step in steps):
+            message = f"{word!r} is no path: expected keys and numbers of items with dots between them"
+            report.add(entry.key, joined(path, word), "bad_value", message, "write it as items.0.state")
 
 
 def _address(report: Report, value: schema.HealthCheck, node: Mapping, path: str) -> None:

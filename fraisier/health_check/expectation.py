@@ -55,8 +55,9 @@ class Expectation:
     """Statuses (`200`, `"2xx"`, or several), a regular expression for the body, and values at paths of a JSON
     body.
 
-    A path is keys and list indices with dots between them (`checks.0.state`). Raises ValueError when made with an
-    expression that repeats what is repeated; what else is wrong shows as ProbeError when an answer is judged.
+    A path is keys and list indices with dots between them (`checks.0.state`). Raises ValueError when made without a
+    status, or with an expression that repeats what is repeated; what else is wrong shows as ProbeError when an
+    answer is judged.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class Expectation:
     ) -> None:
         single = isinstance(statuses, int | str)
         self._statuses = tuple(str(one).lower() for one in ((statuses,) if single else statuses))  # type: ignore[union-attr]
+        if not self._statuses:
+            raise ValueError("expect_status: expected at least one status, found none")
         self._body = body
         self._json = dict(json or {})
         self._repeats = False

@@ -101,6 +101,12 @@ async def test_http_statuses(expected: Any, status: int, passes: bool) -> None:
     assert result.success is passes
 
 
+def test_no_status_at_all_is_refused() -> None:
+    """A check that nothing can pass is a mistake."""
+    with pytest.raises(ValueError, match="at least one status"):
+        HTTPHealthChecker("http://127.0.0.1/", expect_status=[])
+
+
 async def test_a_wrong_status_is_an_answered_failure_with_an_excerpt() -> None:
     """The message names request, status, expectation, and the beginning of the body."""
     result = await http_result(answering(500, text="no database"))
