@@ -14,6 +14,7 @@ import string
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -548,6 +549,24 @@ def test_a_secret_shows_itself_nowhere() -> None:
         ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
         ("GET /x?access_token=abc&page=2", "GET /x?access_token=***&page=2"),
         ("env.API_TOKEN: the environment variable API_TOKEN is not set", None),
+        ("password: hunter2 for bob", "password: *** for bob"),
+        ("user: bob\npassword: swordfish\nport: 80", "user: bob\npassword: ***\nport: 80"),
+        ("db_password: 'two words', x: 1", "db_password: '***', x: 1"),
+        ("{user: bob, password: swordfish}", "{user: bob, password: ***}"),
+        ("X-Auth-Key: 0a1b2c", "X-Auth-Key: ***"),
+        ("auth=abc&page=2", "auth=***&page=2"),
+        ("SSH_KEY=abc passcode=1234", "SSH_KEY=*** passcode=***"),
+        ('{"registry_auth": "abc", "author": "bob"}', '{"registry_auth": "***", "author": "bob"}'),
+        ('author="token=abc"', 'author="token=***"'),
+        ("password: must not be empty", None),
+        ("password: required", None),
+        ("auth: failed for bob", None),
+        ("token: 17 is older", None),
+        ("password: ${PASSWORD}", None),
+        ("author: bob, authority: x, oauth: works", None),
+        ("ssh_key_path=/root/.ssh/id auth_url=http://h/", None),
+        ("key: value, keys: 3, monkey=banana", None),
+        ("a.yaml:3:5: env.API_TOKEN: expected a text, found nothing", None),
         ("fenced: token=17 is older", None),
         ("the secret lies in a file, the password too", None),
         ("keys=3 passes=2", None),
@@ -556,6 +575,35 @@ def test_a_secret_shows_itself_nowhere() -> None:
 def test_a_value_under_a_telling_name_is_masked_in_a_text(text: str, masked: str | None) -> None:
     """In variables, options, queries, JSON and headers; a sentence stays as it is."""
     assert Redactor().scrub(text) == (masked or text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a", "auth", "a.-", "x_auth_", "password", "http://a:b/", "a://", "http://a:b@c/", "://@", "${", "{{"],
+)
+def test_no_text_takes_long(piece: str) -> None:
+    """Whatever a service prints, the time grows with its length and not with the square of it."""
+    text = piece * (65_536 // len(piece))
+    started = time.process_time()
+    for around in (text, f"password: {text}", f"{text}: token", f"{text}@h token=x"):
+        Redactor().scrub(around)
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "key", ["auth", "basicAuth", "registry_auth", "ssh_key", "sshKey", "passcode", "X-Auth-Key", "SSHKEY"]
+)
+def test_a_value_under_a_telling_key_is_masked(key: str) -> None:
+    """In fields and nested data."""
+    assert Redactor().scrub_object({key: "abc", "n": {key: ["abc"]}}) == {key: "***", "n": {key: ["***"]}}
+
+
+@pytest.mark.parametrize(
+    "key", ["author", "authority", "auth_url", "auth_method", "ssh_key_path", "keyboard", "passes", "compass"]
+)
+def test_a_value_under_an_ordinary_key_stays(key: str) -> None:
+    """A word that only begins or ends like a secret is none."""
+    assert Redactor().scrub_object({key: "abc"}) == {key: "abc"}
 
 
 def test_a_password_of_an_address_is_known_in_every_form() -> None:
