@@ -18,6 +18,7 @@ from fraisier import reports
 from fraisier.audit import AuditSubscriber, load_or_make_key
 from fraisier.bus import Bus, BusStatistics
 from fraisier.clock import Clock, SystemClock
+from fraisier.config.addresses import addresses
 from fraisier.config.resolve import Resolver
 from fraisier.config.schema import Config, Environment
 from fraisier.error_handler import RecoveryResponder
@@ -434,9 +435,9 @@ class Orchestrator:
         and may print, and passwords that are written out in addresses."""
         self.redactor.register_named(self._environ)
         for fraise in self.config.fraises.values():
-            for source in filter(None, (env.source for env in fraise.environments.values())):
-                resolver.keep_address(source.git)
-                resolver.keep_address(source.archive)
+            for environment in fraise.environments.values():
+                for _, address in addresses(environment):
+                    resolver.keep_address(address)
 
     async def _run(self, work: Callable[[StopSignal], Awaitable[DeploymentResult]]) -> DeploymentResult:
         stop = StopSignal()

@@ -79,6 +79,9 @@ class Leaf(_Shared):
 
 
 def _carry_out(place: str, call: Call, params: Mapping[str, object]) -> int:
+    if any(name.startswith("FRAISIER_LOG_") for name in call.environ):
+        # Also commands that log nothing refuse a wrong word, and before they do anything.
+        load("fraisier.logging.choice:choose_logging")(environ=call.environ)
     return load(place)(call, **params)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from fraisier.config import hooks, schema
+from fraisier.config.addresses import Filled, filled, outlined
 from fraisier.config.problems import Report, did_you_mean
 from fraisier.config.reader import TextUse, joined
-from fraisier.config.resolve import template_names
-from fraisier.config.template import TemplateError
+from fraisier.config.resolve import template_names, var_text
+from fraisier.config.template import Name, Reference, TemplateError
 from fraisier.config.tree import Entry, Mapping, Node, Scalar
 
 PROVIDERS = ("local",)
@@ -45,6 +46,9 @@ def check_environment(
             message = f"expected the name of an environment variable, found {word!r}"
             report.add(entry.key, joined(path, f"env.{word}"), "bad_name", message)
     _times(report, value, node, path)
+    if value.health_check is not None:
+        place, where = node.get("health_check"), joined(path, "health_check")
+        _check_places(report, value.health_check, place, where, value.targets)
 
 
 def _entries(node: Mapping, word: str) -> list[tuple[str, Entry]]:
@@ -84,6 +88,47 @@ def _targets(report: Report, node: Mapping, path: str, at: Node) -> None:
         first.setdefault(place.text, index)
 
 
+def _check_places(
+    report: Report,
+    check: schema.HealthCheck,
+    node: Node | None,
+    path: str,
+    targets: Sequence[schema.Target],
+) -> None:
+    """Note a port or a URL that cannot be one once the variables of some target are put in."""
+    if not isinstance(node, Mapping):
+        return
+    port, url = node.get("port"), node.get("url")
+    if check.type == "tcp" and port is not None and "{{" in check.port:
+        for target in targets:
+            found = _for_target(check.port, target)
+            if not (found.text.isdecimal() and 1 <= int(found.text[:9]) <= schema.PORT_MAX):
+                message = f"expected a port from 1 to {schema.PORT_MAX}, found {found.text!r} for the target {target.name!r}"
+                report.add(port, joined(path, "port"), "bad_number", message)
+                break
+    if check.type == "http" and url is not None and "{{" in check.url and not outlined(check.url).problem:
+        for target in targets:
+            if problem := _for_target(check.url, target).problem:
+                report.add(url, joined(path, "url"), "bad_url", f"{problem} (for the target {target.name!r})")
+                break
+    inner = getattr(node.get("checks"), "items", ())
+    for index, (one, place) in enumerate(zip(check.checks, inner, strict=False)):
+        _check_places(report, one, place, f"{joined(path, 'checks')}[{index}]", targets)
+
+
+def _for_target(text: str, target: schema.Target) -> Filled:
+    """Return a text with the variables of a target; what else is put in at the moment of use counts as a digit."""
+
+    def value(piece: Name | Reference) -> str:
+        variable = piece.name.removeprefix("target.vars.") if isinstance(piece, Name) else ""
+        return var_text(target.vars[variable]) if variable in target.vars else "1"
+
+    try:
+        return filled(text, value)
+    except TemplateError:  # which is noted by itself
+        return Filled("1")
+
+
 def _times(report: Report, value: schema.Environment, node: Mapping, path: str) -> None:
     for word in ("pause", "min_healthy_time"):
         rollout = node.get("rollout")
@@ -101,7 +146,8 @@ def check_texts(
     targets: Sequence[schema.Target] | None,
     settings: schema.Environment | None = None,
 ) -> None:
-    """Note templates that cannot be read or that name what is not known at their place.
+    """Note templates that cannot be read or that name what is not known at their place, and addresses that cannot be read
+    whatever is put into them.
 
     `section` is the key path of the environment and `settings` what was read of it; `targets` are the targets that
     must define what is named (None: not known).
@@ -111,6 +157,8 @@ def check_texts(
         try:
             for name in template_names(use.text, command=use.kind == "command"):
                 _check_name(report, use, name, key=key, targets=targets, settings=settings)
+            if use.is_address and (problem := outlined(use.text).problem):
+                report.add(use.node, use.path, "bad_url", problem)
         except TemplateError as error:
             report.add(use.node, use.path, "bad_template", str(error), error.suggestion)
 

@@ -73,8 +73,10 @@ def _read(path: Path, environ: Mapping[str, str], *, secrets: bool) -> tuple[Con
 
 
 def _check_secrets(report: Report, sections: Sections, resolver: Resolver) -> None:
-    """Note the references that could not be resolved if a deployment began now."""
+    """Note the references that could not be resolved if a deployment began now, and the addresses that those take apart."""
     for use in sections.texts:
+        if use.is_address and (problem := resolver.why_unreadable(use.text)):
+            report.add(use.node, use.path, "bad_url", problem)
         for reference in references(use.text, command=use.kind == "command"):
             if reason := resolver.problem(reference):
                 code = "missing_secret" if reference.path else "unset_variable"

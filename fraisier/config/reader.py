@@ -30,6 +30,7 @@ class TextUse(msgspec.Struct, frozen=True):
     path: str
     text: str
     kind: str
+    is_address: bool = False
 
 
 class Reader:
@@ -176,7 +177,8 @@ class Reader:
             return self._number(hint, kind, node, path)
         name = kind.name if kind is not None else "plain"
         if name in {"text", "secret", "command"}:
-            return self._text(name, node, path, empty=owner == ("", ""))
+            is_address = kind is not None and kind.is_address
+            return self._text(name, node, path, empty=owner == ("", ""), is_address=is_address)
         text = self.plain(node, path)
         checks = {"count_or_percent": scalars.count_or_percent, "regex": scalars.regex, "name": scalars.name}
         checks["require"] = scalars.require
@@ -270,14 +272,14 @@ class Reader:
 
         return template.render(text, name=named, reference=self._known)
 
-    def _text(self, kind: str, node: t.Node, path: str, *, empty: bool) -> str:
+    def _text(self, kind: str, node: t.Node, path: str, *, empty: bool, is_address: bool = False) -> str:
         """Return a text that is resolved at the moment of use; a structural `${VAR}` is put in now."""
         text = scalars.text_of(node)
         if not text.strip() and not empty:
             raise Refused("empty_value", "expected a text, found an empty one")
         if kind == "text":
             text = self._structural(text)
-        self.texts.append(TextUse(typing.cast(t.Scalar, node), path, text, kind))
+        self.texts.append(TextUse(typing.cast(t.Scalar, node), path, text, kind, is_address))
         return text
 
     def _structural(self, text: str) -> str:

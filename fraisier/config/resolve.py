@@ -7,11 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from fraisier.config import shell, template
+from fraisier.config.addresses import addresses, filled
 from fraisier.config.schema import Environment, Target
 from fraisier.config.template import Name, Reference, TemplateError
 from fraisier.config.walk import texts
 from fraisier.errors import ConfigurationError
-from fraisier.redaction import Redactor, mask_url
+from fraisier.redaction import Redactor, mask_address
 
 FILE_BYTES_MAX = 1 << 20
 """A secret is small; a `${file:…}` beyond this is a mistake."""
@@ -48,10 +49,42 @@ class Resolver:
 
     def keep_address(self, template: str) -> None:
         """Take note of an address with a password written out in it: plans hold it masked, and `text` puts it back."""
-        masked = mask_url(template)
+        masked = mask_address(template)
         if masked != template:
             self._addresses[masked] = template
             self._redactor.register_address(template)
+
+    def address(self, template: str, names: Mapping[str, str], *, where: str = "") -> str:
+        """Return an address as `text` does, one that can be read.
+
+        Raises ConfigurationError also for a URL that a value takes apart, since what is read of it then is a piece of that
+        value.
+        """
+        template = self._addresses.get(template, template)
+        try:
+            found = filled(template, lambda piece: self._put_in(piece, names))
+        except TemplateError as error:
+            raise _problem(error, where) from error
+        if found.problem:
+            self._redactor.register_address(found.text)
+            for value in found.unencoded:
+                self._redactor.register_pieces(value)
+            raise _problem(TemplateError(found.problem), where)
+        return found.text
+
+    def why_unreadable(self, template: str) -> str:
+        """Return why an address cannot be read with the values that can be had now, or an empty text."""
+
+        def value(piece: Name | Reference) -> str:
+            if isinstance(piece, Reference):
+                with suppress(TemplateError):
+                    return self._read(piece)[0]
+            return "1"
+
+        try:
+            return filled(template, value).problem
+        except TemplateError:
+            return ""
 
     def command(
         self, template: str, names: Mapping[str, str], *, where: str = ""
@@ -80,6 +113,11 @@ class Resolver:
         """Return the references that cannot be resolved now, each with its key: `${TOKEN} (env.TOKEN)`."""
         return [f"{reference} ({where})" for where, reference, _ in self.unresolved(settings)]
 
+    def unreadable(self, settings: Environment) -> list[str]:
+        """Return the addresses that cannot be read with the values that can be had now: each its key and why."""
+        found = ((where, self.why_unreadable(address)) for where, address in addresses(settings))
+        return [f"{where}: {why}" for where, why in found if why]
+
     def unresolved(self, settings: Environment) -> Iterator[tuple[str, Reference, str]]:
         """Yield key, reference and reason for each reference that cannot be resolved now.
 
@@ -104,6 +142,9 @@ class Resolver:
         except TemplateError as error:
             return str(error)
         return ""
+
+    def _put_in(self, piece: Name | Reference, names: Mapping[str, str]) -> str:
+        return _named(piece.name, names) if isinstance(piece, Name) else self._value(piece)
 
     def _value(self, reference: Reference) -> str:
         value, from_outside = self._read(reference)

@@ -37,7 +37,6 @@ TYPE_KEYS: Table[str, tuple[str, ...]] = {
 _NEEDED = {"http": "url", "tcp": "port", "exec": "command", "composite": "checks"}
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _SYSLOG = re.compile(r"/.+|udp://(?:[\w.-]+|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
-_PORT_MAX = 65_535
 
 
 def source(report: Report, value: schema.Source, node: Mapping, path: str, at: Node) -> None:
@@ -75,6 +74,7 @@ def health_check(report: Report, value: schema.HealthCheck, node: Mapping, path:
         report.add(at, joined(path, needed), "missing_key", f"type {value.type} needs `{needed}`")
     _composite(report, value, node, path)
     _address(report, value, node, path)
+    _json_paths(report, node, joined(path, "expect_json"))
     for word in ("interval", "initial_delay"):
         if getattr(value, f"{word}_s") > value.deadline_s and word in node.entries:
             message = f"`{word}` is longer than `deadline`, so no check could ever pass"
@@ -93,9 +93,18 @@ def _composite(report: Report, value: schema.HealthCheck, node: Mapping, path: s
         report.add(node.entries["require"].value, joined(path, "require"), "contradiction", message)
 
 
+def _json_paths(report: Report, node: Mapping, path: str) -> None:
+    wanted = node.get("expect_json")
+    for word, entry in wanted.entries.items() if isinstance(wanted, Mapping) else ():
+        steps = word.removeprefix("$.").split(".")
+        if "[" in word or any(step in ("", "$", "*") for step in steps):
+            message = f"{word!r} is no path: expected keys and numbers of items with dots between them"
+            report.add(entry.key, joined(path, word), "bad_value", message, "write it as items.0.state")
+
+
 def _address(report: Report, value: schema.HealthCheck, node: Mapping, path: str) -> None:
-    if value.type == "tcp" and value.port.isdecimal() and not 1 <= int(value.port[:9]) <= _PORT_MAX:
-        message = f"expected a port from 1 to {_PORT_MAX}, found {value.port}"
+    if value.type == "tcp" and value.port.isdecimal() and not 1 <= int(value.port[:9]) <= schema.PORT_MAX:
+        message = f"expected a port from 1 to {schema.PORT_MAX}, found {value.port}"
         report.add(node.entries["port"].value, joined(path, "port"), "bad_number", message)
     elif value.type == "tcp" and value.port and not value.port.isdecimal() and "{{" not in value.port:
         message = f"expected a port, found {value.port!r}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fraisier.config.durations import parse_duration
 from fraisier.config.problems import did_you_mean, listed
+from fraisier.config.regexes import NESTED, NESTED_HINT, repeats_of
 from fraisier.config.schema import Kind
 from fraisier.config.tree import Node, Scalar, describe, is_true
 
@@ -116,11 +117,13 @@ def status(text: str) -> str:
 
 
 def regex(text: str) -> str:
-    """Return a regular expression that compiles."""
+    """Return a regular expression that compiles, and whose matching comes to an end."""
     try:
-        re.compile(text)
+        is_nested = repeats_of(text).nested
     except (re.error, OverflowError, RecursionError) as error:
         raise Refused("bad_regex", f"expected a regular expression: {error}") from error
+    if is_nested:
+        raise Refused("bad_regex", NESTED, NESTED_HINT)
     return text
 
 

@@ -17,9 +17,12 @@ from msgspec import field
 FALLBACK_MARK = "~"
 """Stands between the name of a target and that of the fallback it belongs to; no name in a file has it."""
 
+PORT_MAX = 65_535
+
 
 class Kind(msgspec.Struct, frozen=True):
-    """How the loader reads a value beyond its Python type, and which bounds it has."""
+    """How the loader reads a value beyond its Python type, and which bounds it has. `is_address`: it may be a URL with a
+    password in it."""
 
     name: Literal[
         "plain",
@@ -36,12 +39,14 @@ class Kind(msgspec.Struct, frozen=True):
     ]
     minimum: float | None = None
     maximum: float | None = None
+    is_address: bool = False
 
 
 Plain = Annotated[str, Kind("plain")]
 Name = Annotated[str, Kind("name")]
 Text = Annotated[str, Kind("text")]
 SecretText = Annotated[str, Kind("secret")]
+Address = Annotated[str, Kind("secret", is_address=True)]
 Command = Annotated[str, Kind("command")]
 Regex = Annotated[str, Kind("regex")]
 Duration = Annotated[float, Kind("duration", minimum=0)]
@@ -76,8 +81,8 @@ class Target(Settings, frozen=True):
 class Source(Settings, frozen=True):
     """Where versions come from: exactly one of `git`, `archive` (with `sha256`) and `path`."""
 
-    git: SecretText = ""
-    archive: SecretText = ""
+    git: Address = ""
+    archive: Address = ""
     sha256: Plain = ""
     path: Text = ""
 
@@ -107,7 +112,7 @@ class HealthCheck(Settings, frozen=True):
     """One check, or several with `type: composite`. The times of the outermost one count."""
 
     type: Literal["http", "tcp", "exec", "composite"]
-    url: SecretText = ""
+    url: Address = ""
     method: Plain = "GET"
     headers: dict[str, SecretText] = {}
     expect_status: StatusSet = ("200",)

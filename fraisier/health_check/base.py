@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import anyio
 
@@ -71,6 +72,8 @@ class HealthChecker(ABC):
     """One question about a service's health. Subclass it for questions of your own."""
 
     check_type: str = "custom"
+    _keeps_time: ClassVar[bool] = False
+    """Whether `check` surely ends at its timeout, with a message of its own."""
 
     @abstractmethod
     async def check(self, timeout: float = 5.0) -> HealthCheckResult:
@@ -79,6 +82,8 @@ class HealthChecker(ABC):
 
 class Probe(HealthChecker):
     """A checker whose question is `ask`; this class keeps the time and turns failures into results."""
+
+    _keeps_time = True
 
     async def check(self, timeout: float = 5.0) -> HealthCheckResult:
         """Ask once. A timeout is a failure whose message says what was waited for and how long."""
@@ -122,3 +127,33 @@ async def timed(
         known = failure_of(error, describe())
         status: HealthStatus = "error" if isinstance(known, ProbeError) else "fail"
         return result(status, str(known), answered=known.answered)
+    except Exception as error:  # noqa: BLE001 - whatever a prober trips over says nothing about the service
+        return result("error", f"{describe()}: cannot probe: {_named(error)}", answered=False)
+
+
+async def asked(checker: HealthChecker, timeout_s: float) -> HealthCheckResult:
+    """Ask anybody's checker: also one that raises, or that takes no notice of its timeout, gives a result."""
+    started = anyio.current_time()
+    try:
+        with anyio.move_on_after(math.inf if getattr(checker, "_keeps_time", False) else timeout_s):
+            return await checker.check(timeout=timeout_s)
+        status: HealthStatus = "fail"
+        message = f"{checker.check_type} check: no answer within {timeout_s:g} s"
+    except Exception as error:  # noqa: BLE001 - as in `timed`
+        status, message = "error", f"{checker.check_type} check: cannot probe: {_named(error)}"
+    duration = anyio.current_time() - started
+    return HealthCheckResult(
+        success=False,
+        check_type=checker.check_type,
+        duration=duration,
+        message=message,
+        status=status,
+        answered=False,
+    )
+
+
+def _named(error: BaseException) -> str:
+    """Return the classes of an error, of a group those inside; what it says may show what is secret."""
+    if isinstance(error, BaseExceptionGroup):
+        return ", ".join(dict.fromkeys(map(_named, error.exceptions)))
+    return type(error).__name__

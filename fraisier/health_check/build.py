@@ -10,7 +10,7 @@ from anyio.abc import ByteStream
 
 from fraisier.clock import Clock, SystemClock
 from fraisier.config.resolve import names_for
-from fraisier.config.schema import HealthCheck
+from fraisier.config.schema import PORT_MAX, HealthCheck
 from fraisier.errors import FraisierError, ProviderConnectionError
 from fraisier.health_check.base import Good, HealthChecker, Probe
 from fraisier.health_check.command import Ended, ExecHealthChecker
@@ -89,7 +89,7 @@ class CheckerBuilder:
 
     def _http(self, check: HealthCheck, *, direct: bool) -> HTTPHealthChecker:
         checker = HTTPHealthChecker(
-            self._text(check.url),
+            self.subject.resolver.address(check.url, self._names),
             method=check.method,
             headers={name: self._text(value) for name, value in check.headers.items()},
             expect_status=check.expect_status,
@@ -107,7 +107,7 @@ class CheckerBuilder:
         return checker
 
     def _tcp(self, check: HealthCheck, *, direct: bool) -> TCPHealthChecker:
-        host, port = self._text(check.host), int(self._text(check.port))
+        host, port = self._text(check.host), _port(self._text(check.port))
         self._note_port(host, port)
         if direct:
             return TCPHealthChecker(host, port)
@@ -150,6 +150,12 @@ class CheckerBuilder:
         except ProviderConnectionError as error:
             raise ProbeError(f"the target is out of reach: {error.message}") from error
         return ended.exit_code, (ended.stdout + ended.stderr)[-2048:].strip()
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text[:9]) <= PORT_MAX:
+        return int(text)
+    raise ValueError(f"expected a port from 1 to {PORT_MAX}, found {text[:20]!r}")
 
 
 def template_names(subject: HealthSubject, *, version: str, release: str) -> dict[str, str]:

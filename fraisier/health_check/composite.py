@@ -6,17 +6,18 @@ from collections.abc import Mapping
 
 import anyio
 
-from fraisier.health_check.base import HealthChecker, HealthCheckResult, HealthStatus
+from fraisier.health_check.base import HealthChecker, HealthCheckResult, HealthStatus, asked
 
 
 class CompositeHealthChecker(HealthChecker):
-    """Asks all its checks at the same time. As a checker itself it passes when `require` of them do: all,
-    any, or a number.
+    """Asks all its checks at the same time, each for at most the timeout. As a checker itself it passes when
+    `require` of them do: all, any, or a number.
 
     Without any check it does not pass: where nothing was asked nothing is known.
     """
 
     check_type = "composite"
+    _keeps_time = True
 
     def __init__(self, require: str | int = "all") -> None:
         if require not in ("all", "any") and int(require) < 1:
@@ -76,7 +77,7 @@ class CompositeHealthChecker(HealthChecker):
         results: dict[str, HealthCheckResult | None] = dict.fromkeys(self._checks)
 
         async def run_one(name: str, checker: HealthChecker) -> None:
-            results[name] = await checker.check(timeout=timeout_s)
+            results[name] = await asked(checker, timeout_s)
 
         async with anyio.create_task_group() as group:
             for name, checker in self._checks.items():

@@ -19,7 +19,7 @@ from fraisier.events.types import (
     HealthRequested,
     HealthSampled,
 )
-from fraisier.health_check.base import HealthChecker, HealthCheckResult
+from fraisier.health_check.base import HealthChecker, HealthCheckResult, asked
 from fraisier.health_check.subject import HealthSubject
 from fraisier.health_check.tally import Tally
 
@@ -98,7 +98,7 @@ class Examination:
     async def sample(self) -> HealthCheckResult:
         """Ask once, count it and tell of it."""
         assert self.checker is not None
-        result = await self.checker.check(timeout=self.timing.timeout_s)
+        result = await asked(self.checker, self.timing.timeout_s)
         self.tally.add(result)
         self._emit(
             HealthSampled(

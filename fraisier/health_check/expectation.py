@@ -8,11 +8,16 @@ from typing import Any
 
 import msgspec
 
+from fraisier.config.regexes import NESTED, NESTED_HINT, repeats_of
 from fraisier.health_check.failures import ProbeError, ProbeFailed
 from fraisier.redaction import clip
 
 BODY_MAX = 1024 * 1024
 """How many bytes of a body are read; what comes after them is not looked at."""
+
+MATCHED_CHARS = 8 * 1024
+"""So much of a body is matched with an expression that repeats something: the time grows with the square of it, and nothing
+can end a match that has begun."""
 
 _EXCERPT_CHARS = 200
 
@@ -50,8 +55,9 @@ class Expectation:
     """Statuses (`200`, `"2xx"`, or several), a regular expression for the body, and values at paths of a JSON
     body.
 
-    A path is keys and list indices with dots between them (`checks.0.state`). Raises nothing when made: what
-    is wrong with it shows as ProbeError when an answer is judged.
+    A path is keys and list indices with dots between them (`checks.0.state`). Raises ValueError when made without a
+    status, or with an expression that repeats what is repeated; what else is wrong shows as ProbeError when an
+    answer is judged.
     """
 
     def __init__(
@@ -59,8 +65,20 @@ class Expectation:
     ) -> None:
         single = isinstance(statuses, int | str)
         self._statuses = tuple(str(one).lower() for one in ((statuses,) if single else statuses))  # type: ignore[union-attr]
+        if not self._statuses:
+            raise ValueError("expect_status: expected at least one status, found none")
         self._body = body
         self._json = dict(json or {})
+        self._repeats = False
+        self._body_problem = ""
+        try:
+            repeats = repeats_of(body)
+        except (re.error, OverflowError, RecursionError) as error:
+            self._body_problem = f"expect_body is not a regular expression: {error}"
+        else:
+            if repeats.nested:
+                raise ValueError(f"expect_body: {NESTED}; {NESTED_HINT}")
+            self._repeats = repeats.any
 
     @property
     def reads_body(self) -> bool:
@@ -81,14 +99,15 @@ class Expectation:
             self._judge_json(answer)
 
     def _judge_body(self, answer: Answer) -> None:
-        try:
-            found = re.search(self._body, answer.body.decode("utf-8", "replace"))
-        except re.error as error:
-            raise ProbeError(f"expect_body is not a regular expression: {error}") from error
-        if found is None:
-            raise ProbeFailed(
-                f"status {answer.status}, but the body does not match {self._body!r}{_cut(answer)}"
-            )
+        if self._body_problem:
+            raise ProbeError(self._body_problem)
+        text = answer.body.decode("utf-8", "replace")
+        matched = text[:MATCHED_CHARS] if self._repeats else text
+        if re.search(self._body, matched) is None:
+            cut = _cut(answer)
+            if len(matched) < len(text):
+                cut += f" (only its first {MATCHED_CHARS} characters are matched with a repeat)"
+            raise ProbeFailed(f"status {answer.status}, but the body does not match {self._body!r}{cut}")
 
     def _judge_json(self, answer: Answer) -> None:
         try:

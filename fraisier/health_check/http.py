@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, Self, cast
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlunsplit
 
 from fraisier.clock import Clock, SystemClock
 from fraisier.health_check.base import Good, Probe
@@ -16,6 +16,7 @@ from fraisier.health_check.expectation import Answer, Expectation, Fetch, Reques
 from fraisier.health_check.failures import ProbeError, ProbeFailed
 from fraisier.health_check.redirects import fetch_following
 from fraisier.health_check.tls import TLSContexts
+from fraisier.redaction import UnreadableURLError, read_url
 
 WARN_BEFORE_S = 14 * 86_400.0
 """So long before the end of its certificate a server is warned of."""
@@ -42,8 +43,9 @@ def new_client(*, keep_alive: bool = True, contexts: TLSContexts | None = None) 
 class HTTPHealthChecker(Probe):
     """Passes when a URL answers as expected.
 
-    `expect_status` is a status, a class such as `2xx`, or several; `expect_body` a regular expression that
-    must be found in the body (its first MiB); `expect_json` values by dotted path. Redirects are answers,
+    `expect_status` is a status, a class such as `2xx`, or several; `expect_body` a regular expression that must be found
+    in the body (its first MiB, and with a repeat in the expression its first 8192 characters; ValueError for a repeat
+    inside of a repeat); `expect_json` values by dotted path. Redirects are answers,
     unless `follow_redirects`; then the last answer counts, and headers stay at their origin. `verify_tls` checks
     the certificate, against the authorities in `ca_file` where there is one; a good answer carries a warning
     when the certificate, verified or not, ends within `tls_warn_before` seconds (0: never). `connect_timeout`
@@ -105,8 +107,8 @@ class HTTPHealthChecker(Probe):
         return f"{self._request.method} {shown_url(self.url)}"
 
     def address(self) -> tuple[str, int]:
-        """Return host and port that are asked. Raises ValueError for a URL without them."""
-        parts = urlsplit(self.url)
+        """Return host and port that are asked. Raises UnreadableURLError."""
+        parts = read_url(self.url)
         return parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
 
     async def ask(self) -> Good:
@@ -114,8 +116,11 @@ class HTTPHealthChecker(Probe):
         try:
             answer = await self._answer()
             self._expectation.judge(answer)
-        except ValueError as error:
-            raise ProbeError(f"{self.describe()}: {error}") from error
+        except UnreadableURLError as error:
+            raise ProbeError(f"{self._request.method}: {error}") from None
+        except ValueError:
+            # A line break in a header, for one. The text of such an error may show what stands there.
+            raise ProbeError(f"{self.describe()}: this cannot be sent as a request") from None
         except ProbeFailed as failure:
             raise ProbeFailed(f"{self.describe()}: {failure}", answered=failure.answered) from failure
         except ProbeError as failure:
@@ -123,7 +128,7 @@ class HTTPHealthChecker(Probe):
         return Good(f"{self.describe()}: status {answer.status}", self._warnings(answer))
 
     async def _answer(self) -> Answer:
-        if urlsplit(self.url).scheme not in ("http", "https"):
+        if read_url(self.url).scheme not in ("http", "https"):
             raise ProbeError("only http and https can be asked")
         if self._fetch is not None:
             return await fetch_following(self._fetch, self._request)
@@ -153,10 +158,10 @@ class HTTPHealthChecker(Probe):
 def _without_user(url: str) -> tuple[str, dict[str, str]]:
     """Return the URL without user and password, and the header that carries them."""
     try:
-        parts = urlsplit(url)
-        user, password = parts.username, parts.password
-    except ValueError:
+        parts = read_url(url)
+    except UnreadableURLError:
         return url, {}
+    user, password = parts.username, parts.password
     if user is None:
         return url, {}
     token = b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
@@ -167,9 +172,9 @@ def _without_user(url: str) -> tuple[str, dict[str, str]]:
 def shown_url(url: str) -> str:
     """Return a URL without the parts in which secrets stand."""
     try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
+        parts = read_url(url)
+    except UnreadableURLError:
         return "a URL that cannot be read"
+    port = f":{parts.port}" if parts.port else ""
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     return f"{parts.scheme}://{host}{port}{parts.path}"

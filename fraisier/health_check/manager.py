@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import anyio
 
-from fraisier.health_check.base import HealthChecker, HealthCheckResult
+from fraisier.health_check.base import HealthChecker, HealthCheckResult, asked
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -22,7 +22,8 @@ class HealthRecorder(Protocol):
 
 
 class HealthCheckManager:
-    """Runs checkers. `provider` (a name, or an object with a `type`) labels the metrics."""
+    """Runs checkers; one that raises gives a result with the status error. `provider` (a name, or an object with a
+    `type`) labels the metrics."""
 
     def __init__(
         self,
@@ -52,20 +53,20 @@ class HealthCheckManager:
         long, at most `max_delay`. `timeout` bounds each single check.
         """
         delay_s = initial_delay
-        result = await checker.check(timeout=timeout)
+        result = await asked(checker, timeout)
         for _ in range(max_retries):
             if result.success:
                 break
             await self._sleep(min(delay_s, max_delay))
             delay_s = min(delay_s * backoff_factor, max_delay)
-            result = await checker.check(timeout=timeout)
+            result = await asked(checker, timeout)
         return result
 
     async def check_and_record_metrics(
         self, checker: HealthChecker, timeout: float = 5.0
     ) -> HealthCheckResult:
         """Ask once and count the result as pass, fail or error with its duration."""
-        result = await checker.check(timeout=timeout)
+        result = await asked(checker, timeout)
         recorder = self._recorder or _process_recorder()
         recorder.record_health_check(self.provider, result.check_type, result.status, result.duration)
         return result
@@ -75,14 +76,14 @@ class HealthCheckManager:
     ) -> bool:
         """Wait until the check passes; False when it did not within `deadline` seconds."""
         with anyio.move_on_after(deadline):
-            while not (await checker.check(timeout=timeout)).success:
+            while not (await asked(checker, timeout)).success:
                 await self._sleep(interval)
             return True
         return False
 
     async def check_service_healthy(self, checker: HealthChecker, timeout: float = 5.0) -> bool:
         """Ask once; True when it passes."""
-        return (await checker.check(timeout=timeout)).success
+        return (await asked(checker, timeout)).success
 
 
 def _process_recorder() -> HealthRecorder:

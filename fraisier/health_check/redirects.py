@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import msgspec
 
 from fraisier.health_check.expectation import Answer, Fetch, Request
 from fraisier.health_check.failures import ProbeFailed
+from fraisier.redaction import read_url
 
 REDIRECTS_MAX = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -37,9 +38,9 @@ def _redirected(request: Request, answer: Answer) -> Request:
     try:
         url = urljoin(request.url, answer.location)
         after = _origin(url)
-    except ValueError as error:
+    except ValueError:
         message = f"status {answer.status}: the redirect does not lead to an HTTP address"
-        raise ProbeFailed(message) from error
+        raise ProbeFailed(message) from None
     if (before[0], after[0]) == ("https", "http"):
         raise ProbeFailed(f"status {answer.status}: the redirect leaves HTTPS")
     method = request.method
@@ -51,7 +52,7 @@ def _redirected(request: Request, answer: Answer) -> Request:
 
 def _origin(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port. Raises ValueError for what is not an HTTP address."""
-    parts = urlsplit(url)
+    parts = read_url(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{parts.scheme} is not asked")
     return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)

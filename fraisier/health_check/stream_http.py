@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import ssl
 from collections.abc import Mapping
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 import anyio
 from anyio.abc import ByteStream
@@ -15,13 +15,14 @@ from fraisier.health_check.expectation import BODY_MAX, Answer, Request
 from fraisier.health_check.failures import ProbeError, ProbeFailed
 from fraisier.health_check.tcp import Connect
 from fraisier.health_check.tls import TLSContexts, certificate_of
+from fraisier.redaction import read_url
 
 HEAD_MAX = 64 * 1024
 
 
 async def fetch_over(connect: Connect, request: Request, contexts: TLSContexts) -> Answer:
     """Send a request through `connect` and return the answer; a redirect is one. Raises ProbeFailed, ProbeError, OSError."""
-    parts = urlsplit(request.url)
+    parts = read_url(request.url)
     if not parts.hostname:
         raise ProbeError("there is no host in the URL")
     head = _head(request, parts)

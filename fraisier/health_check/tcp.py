@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.abc import ByteStream
 
+from fraisier.config.schema import PORT_MAX
 from fraisier.health_check.base import Good, Probe
+from fraisier.health_check.failures import ProbeError
 
 Connect = Callable[[str, int], Awaitable[ByteStream]]
 
@@ -29,6 +31,8 @@ class TCPHealthChecker(Probe):
 
     async def ask(self) -> Good:
         """Open a connection and close it."""
+        if not 1 <= self.port <= PORT_MAX:
+            raise ProbeError(f"{self.describe()}: a port is a number from 1 to {PORT_MAX}")
         stream = await self._connect(self.host, self.port)
         await anyio.aclose_forcefully(stream)
         return Good(f"{self.describe()}: connected")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from fraisier.redaction.address import BREAKS
 from fraisier.redaction.clipping import CUT
 from fraisier.redaction.forms import forms
 from fraisier.redaction.patterns import is_secret_key, mask_named, mask_url, passwords_in
@@ -32,7 +33,7 @@ class Redactor:
         A value of several lines is masked line by line too, since output is reported in lines. Values shorter
         than MIN_LENGTH characters are left alone.
         """
-        self.register_address(value)
+        self._register_all(passwords_in(value) if "://" in value else ())
         known = set(self._forms)
         for part in {value, value.strip(), *(line.strip() for line in value.splitlines())}:
             if len(part) >= MIN_LENGTH:
@@ -41,8 +42,16 @@ class Redactor:
             self._forms = tuple(sorted(known, key=lambda form: (-len(form), form)))
 
     def register_address(self, text: str) -> None:
-        """Mask the passwords of the URLs in a text, as they stand there and decoded."""
-        for password in passwords_in(text) if "://" in text else ():
+        """Mask the password of an address (or those of the URLs in a text), as it stands there and decoded. One that should
+        have been encoded is masked in pieces, too, as other programs take it apart."""
+        self._register_all(passwords_in(text, whole=True) if "://" in text else ())
+
+    def register_pieces(self, value: str) -> None:
+        """Mask what a secret value is taken apart into where it stands in a URL without being encoded."""
+        self._register_all(BREAKS.split(value))
+
+    def _register_all(self, passwords: Iterable[str]) -> None:
+        for password in passwords:
             for form in {password, unquote(password)}:
                 self.register(form)
 

@@ -96,6 +96,10 @@ class Life(ABC):
                 context={"missing": missing},
                 hint="set the variables or make the files, then run the command again",
             )
+        if unreadable := world.resolver.unreadable(self._settings):
+            raise ConfigurationError(
+                "; ".join(unreadable), hint="run `fraisier validate`, which names the places"
+            )
 
     @abstractmethod
     async def _leased(self, lease: Lease, provider: Provider) -> DeploymentResult:

@@ -9,11 +9,12 @@ from typing import Literal
 
 import msgspec
 
+from fraisier.config.addresses import with_addresses
 from fraisier.config.schema import Environment, Target
 from fraisier.errors import DatabaseError, DeploymentError
 from fraisier.journal.fold import Placement, Release
 from fraisier.providers.base import Artifact, TargetFacts
-from fraisier.redaction import mask_url
+from fraisier.redaction import mask_address
 from fraisier.rollout.strategies import STRATEGIES
 
 PLAN_FORMAT = 1
@@ -334,11 +335,7 @@ def encode_plan(plan: Plan) -> bytes:
 
 
 def _without_password(settings: Environment) -> Environment:
-    source = settings.source
-    if source is None:
-        return settings
-    masked = msgspec.structs.replace(source, git=mask_url(source.git), archive=mask_url(source.archive))
-    return settings if masked == source else msgspec.structs.replace(settings, source=masked)
+    return with_addresses(settings, lambda _, address: mask_address(address))
 
 
 _decode = msgspec.json.Decoder(Plan).decode

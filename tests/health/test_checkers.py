@@ -101,6 +101,12 @@ async def test_http_statuses(expected: Any, status: int, passes: bool) -> None:
     assert result.success is passes
 
 
+def test_no_status_at_all_is_refused() -> None:
+    """A check that nothing can pass is a mistake."""
+    with pytest.raises(ValueError, match="at least one status"):
+        HTTPHealthChecker("http://127.0.0.1/", expect_status=[])
+
+
 async def test_a_wrong_status_is_an_answered_failure_with_an_excerpt() -> None:
     """The message names request, status, expectation, and the beginning of the body."""
     result = await http_result(answering(500, text="no database"))
@@ -133,6 +139,55 @@ async def test_a_bad_expression_is_our_error_not_the_services() -> None:
     """What the prober cannot do is neither a pass nor a fail."""
     result = await http_result(ok, expect_body="(")
     assert (result.success, result.status, result.answered) == (False, "error", False)
+
+
+NESTED = [
+    r"^(a+)+$",
+    r"(\w+\s*)+$",
+    r"(?:a*?b?)*c",
+    r"((a{1,99}b)?){3,}",
+    r"(x|(y+))+",
+    r"(?=(a+)+$)",
+    r"(?>(a+)+b)",
+    r"(a+){50}",
+]
+
+
+@pytest.mark.parametrize("pattern", NESTED)
+def test_a_repeat_inside_of_a_repeat_is_refused(pattern: str) -> None:
+    """Matching it can take forever, and nothing else happens meanwhile."""
+    with pytest.raises(ValueError, match=r"expect_body: a repeat inside of a repeat.*possessive"):
+        HTTPHealthChecker("http://127.0.0.1/", expect_body=pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r'"status":\s*"(up|ok)"',
+        r"^version \d+\.\d+(\.\d+)?$",
+        r"(\d{1,3}\.){3}\d{1,3}",
+        r"(?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}",
+        r"(a++)+$",
+        r"(?>a+b?)*$",
+        r"(ok|ready)+",
+        r"(?i)<title>[^<]*</title>.*done",
+        r"([0-9a-f]{2}:)+",
+    ],
+)
+async def test_ordinary_expressions_end_in_time(pattern: str) -> None:
+    """Whatever a service answers."""
+    for body in ("a" * 2**20 + "!", " " * 2**20 + "!", "1." * 2**18):
+        with anyio.fail_after(5):
+            result = await http_result(answering(200, text=body), expect_body=pattern)
+        assert result.duration < 2
+
+
+async def test_a_repeat_is_matched_with_the_beginning_of_a_body() -> None:
+    """The message says so; a plain word is found anywhere."""
+    body = "x" * 8192 + "up 1"
+    failed = await http_result(answering(200, text=body), expect_body=r"up \d+")
+    assert "only its first 8192 characters" in (failed.message or "")
+    assert (await http_result(answering(200, text=body), expect_body="up [0-9]")).success
 
 
 @pytest.mark.parametrize(
@@ -450,6 +505,73 @@ def test_composite_refuses_a_name_twice_and_senseless_requirements() -> None:
         made.add_check("c0", Fixed("pass"))
     with pytest.raises(ValueError, match="require"):
         CompositeHealthChecker(0)
+
+
+class Raises(HealthChecker):
+    """A checker with a defect."""
+
+    async def check(self, timeout: float = 5.0) -> HealthCheckResult:
+        raise KeyError("a-secret-value")
+
+
+@pytest.mark.parametrize(
+    ("checker", "told"),
+    [
+        (TCPHealthChecker("127.0.0.1", 70000), "a number from 1 to 65535"),
+        (TCPHealthChecker("127.0.0.1", -1), "a number from 1 to 65535"),
+        (ExecHealthChecker("echo \0"), "ValueError"),
+        (ExecHealthChecker([]), "cannot probe: "),
+        (TCPHealthChecker("a" * 70 + ".example", 80), "cannot probe: "),
+    ],
+)
+async def test_what_a_prober_trips_over_is_an_error(checker: HealthChecker, told: str) -> None:
+    """Neither a pass nor a fail, whoever asks."""
+    result = await checker.check()
+    assert (result.success, result.status, result.answered) == (False, "error", False)
+    assert told in (result.message or "")
+
+
+async def test_a_checker_that_raises_is_an_error_for_whoever_asks_it() -> None:
+    """Its class is told, not its text; the other checks of a composite keep their results."""
+    made = composite("any", "pass")
+    made.add_check("broken", Raises())
+    good, results = await made.check_all(require_all=False)
+    assert good
+    assert [results[name].status for name in ("c0", "broken")] == ["pass", "error"]
+    assert results["broken"].message == "custom check: cannot probe: KeyError"
+    assert (await HealthCheckManager().check_with_retries(Raises(), max_retries=0)).status == "error"
+    counted = Counted()
+    result = await HealthCheckManager(recorder=counted).check_and_record_metrics(Raises())
+    assert (result.status, counted.seen) == ("error", ["error"])
+
+
+class Counted:
+    """Keeps the statuses that are recorded."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def record_health_check(self, provider: str, check_type: str, status: str, duration: float) -> None:
+        self.seen.append(status)
+
+
+def test_a_checker_that_takes_no_notice_of_its_timeout_fails_at_it() -> None:
+    """In a composite and in a manager."""
+    made = CompositeHealthChecker()
+    made.add_check("slow", Fixed("pass", 3.0))
+    made.add_check("quick", Fixed("pass", 0.25))
+
+    async def run() -> tuple[HealthCheckResult, HealthCheckResult]:
+        manager = HealthCheckManager()
+        return await made.check(timeout=0.5), await manager.check_with_retries(
+            Fixed("pass", 3.0), 0, timeout=0.5
+        )
+
+    summed, alone = run_virtual(run)
+    assert (summed.status, summed.duration) == ("fail", 0.5)
+    assert {name: part.status for name, part in summed.parts.items()} == {"slow": "fail", "quick": "pass"}
+    assert summed.parts["slow"].message == "custom check: no answer within 0.5 s"
+    assert (alone.status, alone.duration, alone.answered) == ("fail", 0.5, False)
 
 
 # manager -------------------------------------------------------------------------------------------------

@@ -231,6 +231,20 @@ def test_a_reference_that_cannot_be_resolved_is_an_error_of_ours() -> None:
     assert "NOT_SET" in expect_failed(asked, "no_answer", bad=False)
 
 
+@pytest.mark.parametrize("port", ["70000", "0", "-1", "http", "{{ target.name }}"])
+def test_a_port_that_is_none_is_an_error_of_ours(port: str) -> None:
+    """The responder gives a verdict that says so."""
+    asked = ask(World(), check=HealthCheck(type="tcp", port=port, deadline_s=5))
+    assert "expected a port from 1 to 65535" in expect_failed(asked, "no_answer", bad=False)
+
+
+def test_a_transport_that_breaks_is_an_error_of_ours() -> None:
+    """Whatever it raises, the responder gives a verdict, without the text of the error."""
+    asked = ask(World(answers=lambda now: RuntimeError("a-secret-value")), check=TCP)
+    message = expect_failed(asked, "no_answer", bad=False)
+    assert "RuntimeError" in message and "a-secret-value" not in message
+
+
 def test_an_error_in_between_neither_counts_nor_resets() -> None:
     """pass, error, pass is two passes."""
     asked = ask(World(answers=lambda now: OSError(24, "Too many open files") if now == 1 else True))

@@ -49,3 +49,16 @@ def test_each_place_that_names_a_level_or_format_is_heeded_in_its_order(
     wrong = web.run(*again, "--json", env={"FRAISIER_LOG_LEVEL": "loud"})
     assert (wrong.code, wrong.document["error"]["code"]) == (2, "CONFIG_ERROR")
     assert "FRAISIER_LOG_LEVEL" in wrong.document["error"]["message"]
+
+
+@pytest.mark.parametrize("variable", ["FRAISIER_LOG_LEVEL", "FRAISIER_LOG_FORMAT"])
+@pytest.mark.parametrize("words", [("history",), ("status",), ("list",), ("metrics", "--once")])
+def test_every_command_refuses_a_wrong_word(
+    project: Callable[..., Project],  # noqa: F811 - the fixture that is imported
+    words: tuple[str, ...],
+    variable: str,
+) -> None:
+    """Also those that log nothing, before they do anything."""
+    refused = project(count=1).run(*words, "--log-format", "json", env={variable: "loud"})
+    assert (refused.code, refused.out) == (2, "")
+    assert f"{variable} is 'loud'" in refused.err

@@ -14,17 +14,25 @@ import string
 import subprocess
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from fraisier.audit import AuditKey
+from fraisier.errors import ProviderConfigurationError
+from fraisier.health_check import HTTPHealthChecker
 from fraisier.logging import ConsoleFormatter, JSONFormatter
-from fraisier.redaction import Redactor, Secret, clip, clip_start
+from fraisier.providers.sources.archive import ArchiveSource
+from fraisier.providers.sources.cache import Cache
+from fraisier.providers.sources.remote import parse_remote
+from fraisier.redaction import Redactor, Secret, clip, clip_start, mask_address, mask_url
 from fraisier.transports.pipes import Lines
 from tests.acceptance.conftest import project  # noqa: F401 - a fixture
 from tests.acceptance.kit import GIT, Project, Run
@@ -97,8 +105,9 @@ class Leaky:
         self.web = web
         self.variable = make_secret() + '/"+é\\ end'
         self.file = make_secret() + "\n" + make_secret()
-        self.git_password = make_secret()
-        self.written_out = make_secret()
+        # Characters that have a meaning in a URL: where they have to be encoded, and where they need not.
+        self.git_password = f"{make_secret()}+{make_secret()}@{make_secret()}"
+        self.written_out = f"{make_secret()}%2F{make_secret()}%23%3F{make_secret()}+"
         self.header = make_secret()
         self.query = make_secret()
         self.unnamed = make_secret()
@@ -106,7 +115,7 @@ class Leaky:
         (web.root / "emit.py").write_text(EMIT)
         (web.repo / "service.py").write_text(SERVICE)
         self.git = GitServer(web.repo / ".git", "bob", self.git_password)
-        self.other_git = GitServer(web.repo / ".git", "bob", self.written_out)
+        self.other_git = GitServer(web.repo / ".git", "bob", unquote(self.written_out))
         self.environ = {
             "SENTINEL": self.variable,
             "GIT_PASSWORD": self.git_password,
@@ -118,7 +127,8 @@ class Leaky:
 
     @property
     def secrets(self) -> list[str]:
-        values = [self.variable, self.git_password, self.written_out, self.header, self.query, self.unnamed]
+        values = [self.variable, self.git_password, self.header, self.query, self.unnamed]
+        values += [self.written_out, unquote(self.written_out)]
         return [*values, *self.file.splitlines()]
 
     def configure(
@@ -246,6 +256,134 @@ def test_a_configuration_error_shows_no_secret(leaky: Leaky) -> None:
     leaky.configure()
     leaky.run("deploy", "web", "production", "--json", "-vv", code=2)
     assert leaks("".join(leaky.said), *leaky.secrets) == []
+
+
+# addresses that cannot be read
+
+UNREADABLE = ["{}/{}", "{}#{}", "{}?{}", "{}/el+{}", "{}@{}/{}", "{}:{}/{}", "12345/{}"]
+"""Passwords that should have been encoded, each as a form with random pieces in it."""
+
+
+def made_of(form: str) -> str:
+    return re.sub(r"\{\}", lambda _: make_secret(length=14), form)
+
+
+@pytest.mark.once
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["{}/el+{}", "{}#{}?{}@{}"])
+@pytest.mark.parametrize("by_reference", [True, False], ids=["reference", "written out"])
+def test_an_address_that_cannot_be_read_is_refused_and_not_shown(
+    leaky: Leaky, form: str, by_reference: bool
+) -> None:
+    """Of git and of a health check, by whatever command; `validate` says where it stands and how it is written."""
+    password = made_of(form)
+    leaky.environ["WRONG"] = password
+    leaky.commit("v1")
+    shown = "${WRONG}" if by_reference else password
+    (port,) = leaky.web.ports
+    check = f"{{type: http, url: 'http://bob:{shown}@127.0.0.1:{port}/health', deadline: 2s, interval: 20ms}}"
+    for wrong, key in (
+        ({"git": f"http://bob:{shown}@127.0.0.1:9/x.git"}, "source.git"),
+        ({"check": check}, "health_check.url"),
+    ):
+        leaky.configure(**wrong)
+        (problem,) = leaky.run("validate", "--json", code=2).document["problems"]
+        place = "git_repo" if key == "source.git" else key
+        assert (problem["code"], problem["path"].endswith(place)) == ("bad_url", True)
+        assert problem["column"] > 1 and "%2F" in problem["message"]
+        if key == "source.git":
+            leaky.run("plan", "web", "production", "-vv", code=2)
+        leaky.run("deploy", "web", "production", "--json", "-vv", code=2)
+        leaky.run("deploy", "web", "production", code=2)
+        leaky.run("health", "web", "-vv", code=None)
+        leaky.run("audit", "export")
+    assert leaks("".join(leaky.said), password) == []
+    assert leaks_below(leaky.web.root / "state", password) == []
+
+
+@pytest.mark.once
+@pytest.mark.slow
+def test_a_password_that_is_written_out_in_a_health_check_is_in_no_plan(leaky: Leaky) -> None:
+    """The journal keeps the plan without it, and the check is asked with it."""
+    password = f"{make_secret()}%2F{make_secret()}"
+    (port,) = leaky.web.ports
+    url = f"http://bob:{password}@127.0.0.1:{port}/health"
+    leaky.configure(
+        check=f"{{type: http, url: '{url}', deadline: 4s, headers: {{X-Key: k}}, interval: 20ms}}"
+    )
+    leaky.commit("v1")
+    leaky.run("deploy", "web", "production", "--json", "-vv")
+    leaky.run("audit", "export")
+    assert leaks("".join(leaky.said), password, unquote(password)) == []
+    assert leaks_below(leaky.web.root / "state", password, unquote(password)) == []
+
+
+@pytest.mark.parametrize("form", UNREADABLE)
+def test_a_library_tells_no_piece_of_a_url_that_it_cannot_read(form: str) -> None:
+    """Neither in a message nor in a cause, an exception behind it, or a text that quotes the whole URL."""
+    password = made_of(form)
+    url = f"http://bob:{password}@127.0.0.1:9/x.git"
+    said = [mask_url(f"said: cannot ask {url}, sorry"), mask_address(url), Redactor().scrub(url)]
+    with pytest.raises(ProviderConfigurationError) as caught:
+        parse_remote(url)
+    said += [str(caught.value.to_dict()), "".join(traceback.format_exception(caught.value))]
+    with pytest.raises(ProviderConfigurationError) as caught:
+        ArchiveSource(url, "0" * 64, Cache("/nonexistent"))
+    said += [str(caught.value.to_dict()), "".join(traceback.format_exception(caught.value))]
+    redactor = Redactor()
+    redactor.register(url)
+    said += [redactor.scrub(f"cannot cast {piece!r}") for piece in re.split("[/?#:@]", password)]
+    assert leaks("".join(said), password) == []
+
+
+@pytest.mark.parametrize("form", UNREADABLE)
+async def test_a_checker_tells_no_piece_of_a_url_that_it_cannot_read(form: str) -> None:
+    """It is an error of the prober; the service is not asked."""
+    password = made_of(form)
+    result = await HTTPHealthChecker(f"http://bob:{password}@127.0.0.1:9/health").check()
+    assert result.status == "error"
+    assert "the URL cannot be read" in (result.message or "")
+    assert leaks(str(result.to_dict()), password) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://h/a@b and mail to bob@example.com",
+        "http://web:8080/users/bob@example.com",
+        "https://registry:5000/@scope/pkg@1.2.3",
+        "http://127.0.0.1:8000/?to=bob@example.com",
+        "http://[::1]:80/a@b#c@d",
+        "ssh://git@host/a@b",
+        "http://h:${PORT}/a@b",
+        "http://h:{{ target.vars.port }}/a@b",
+        "http://bob:${file:/run/pw}@h/",
+        "https://h:99999/x",
+    ],
+)
+def test_an_at_sign_elsewhere_in_a_url_hides_nothing(text: str) -> None:
+    """In a path, a query or a fragment it ends no password."""
+    assert Redactor().scrub(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("https://bob:pw@npm.corp/@scope/x", "https://bob:***@npm.corp/@scope/x"),
+        ("https://bob:pw@web.corp/?to=a@b.example", "https://bob:***@web.corp/?to=a@b.example"),
+        ("http://bob:a://b@h/x", "http://bob:***@h/x"),
+        (
+            "http://p.corp/http://bob:pw@h/,http://h:${PORT}/",
+            "http://p.corp/http://bob:***@h/,http://h:${PORT}/",
+        ),
+        ("http://bob:12/x@127.0.0.1:80/", "http://bob:***@127.0.0.1:80/"),
+        ('{"a": "http://bob:x/y@h/", "b": "c@d"}', '{"a": "http://bob:***@h/", "b": "c@d"}'),
+        ("http://bob:half${PW}@h/", "http://bob:***@h/"),
+    ],
+)
+def test_a_password_ends_where_a_host_can_begin(text: str, masked: str) -> None:
+    """Where that is not sure, more is masked rather than less."""
+    assert Redactor().scrub(text) == masked
 
 
 # fuzzed
@@ -411,6 +549,24 @@ def test_a_secret_shows_itself_nowhere() -> None:
         ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
         ("GET /x?access_token=abc&page=2", "GET /x?access_token=***&page=2"),
         ("env.API_TOKEN: the environment variable API_TOKEN is not set", None),
+        ("password: hunter2 for bob", "password: *** for bob"),
+        ("user: bob\npassword: swordfish\nport: 80", "user: bob\npassword: ***\nport: 80"),
+        ("db_password: 'two words', x: 1", "db_password: '***', x: 1"),
+        ("{user: bob, password: swordfish}", "{user: bob, password: ***}"),
+        ("X-Auth-Key: 0a1b2c", "X-Auth-Key: ***"),
+        ("auth=abc&page=2", "auth=***&page=2"),
+        ("SSH_KEY=abc passcode=1234", "SSH_KEY=*** passcode=***"),
+        ('{"registry_auth": "abc", "author": "bob"}', '{"registry_auth": "***", "author": "bob"}'),
+        ('author="token=abc"', 'author="token=***"'),
+        ("password: must not be empty", None),
+        ("password: required", None),
+        ("auth: failed for bob", None),
+        ("token: 17 is older", None),
+        ("password: ${PASSWORD}", None),
+        ("author: bob, authority: x, oauth: works", None),
+        ("ssh_key_path=/root/.ssh/id auth_url=http://h/", None),
+        ("key: value, keys: 3, monkey=banana", None),
+        ("a.yaml:3:5: env.API_TOKEN: expected a text, found nothing", None),
         ("fenced: token=17 is older", None),
         ("the secret lies in a file, the password too", None),
         ("keys=3 passes=2", None),
@@ -419,6 +575,35 @@ def test_a_secret_shows_itself_nowhere() -> None:
 def test_a_value_under_a_telling_name_is_masked_in_a_text(text: str, masked: str | None) -> None:
     """In variables, options, queries, JSON and headers; a sentence stays as it is."""
     assert Redactor().scrub(text) == (masked or text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a", "auth", "a.-", "x_auth_", "password", "http://a:b/", "a://", "http://a:b@c/", "://@", "${", "{{"],
+)
+def test_no_text_takes_long(piece: str) -> None:
+    """Whatever a service prints, the time grows with its length and not with the square of it."""
+    text = piece * (65_536 // len(piece))
+    started = time.process_time()
+    for around in (text, f"password: {text}", f"{text}: token", f"{text}@h token=x"):
+        Redactor().scrub(around)
+    assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    "key", ["auth", "basicAuth", "registry_auth", "ssh_key", "sshKey", "passcode", "X-Auth-Key", "SSHKEY"]
+)
+def test_a_value_under_a_telling_key_is_masked(key: str) -> None:
+    """In fields and nested data."""
+    assert Redactor().scrub_object({key: "abc", "n": {key: ["abc"]}}) == {key: "***", "n": {key: ["***"]}}
+
+
+@pytest.mark.parametrize(
+    "key", ["author", "authority", "auth_url", "auth_method", "ssh_key_path", "keyboard", "passes", "compass"]
+)
+def test_a_value_under_an_ordinary_key_stays(key: str) -> None:
+    """A word that only begins or ends like a secret is none."""
+    assert Redactor().scrub_object({key: "abc"}) == {key: "abc"}
 
 
 def test_a_password_of_an_address_is_known_in_every_form() -> None:

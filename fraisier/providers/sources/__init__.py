@@ -46,11 +46,11 @@ class Sources:
                 "there is no source: set git_repo, or source with git, archive or path"
             )
         if source.git:
-            artifact = await self._repository(self._text(source.git, "source.git")).resolve(
+            artifact = await self._repository(self._address(source.git, "source.git")).resolve(
                 ref, settings.branch
             )
         elif source.archive:
-            address = self._text(source.archive, "source.archive")
+            address = self._address(source.archive, "source.archive")
             artifact = await ArchiveSource(address, source.sha256, self._cache).resolve(ref)
         elif source.path:
             path = self._text(source.path, "source.path")
@@ -98,6 +98,9 @@ class Sources:
         if address not in self._git:
             self._git[address] = GitSource(parse_remote(address), self._cache, self._environ)
         return self._git[address]
+
+    def _address(self, template: str, where: str) -> str:
+        return self._resolver.address(template, {}, where=where)
 
     def _text(self, template: str, where: str) -> str:
         return self._resolver.text(template, {}, where=where)

@@ -11,7 +11,7 @@ from fraisier.errors import ProviderConfigurationError
 from fraisier.providers.base import Artifact
 from fraisier.providers.sources.cache import Cache
 from fraisier.providers.sources.tarball import digest_of, normalise
-from fraisier.redaction import mask_url
+from fraisier.redaction import UnreadableURLError, mask_address, read_url
 
 _SHORT = 12
 
@@ -23,9 +23,14 @@ class ArchiveSource:
         self._address = address
         self._sha256 = sha256.strip().lower()
         self._cache = cache
-        self._shown = mask_url(address)
+        self._shown = mask_address(address)
         if self._is_url and not self._sha256:
             raise ProviderConfigurationError("source.sha256 is needed with the URL of an archive")
+        if self._is_url:
+            try:
+                read_url(address)
+            except UnreadableURLError as error:
+                raise ProviderConfigurationError(f"source.archive: {error}") from None
 
     @property
     def _is_url(self) -> bool:

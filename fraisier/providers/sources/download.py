@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 
 from fraisier.errors import ProviderConfigurationError, ProviderConnectionError
-from fraisier.redaction import mask_url
+from fraisier.redaction import mask_address
 
 CHUNK_BYTES = 256 * 1024
 BYTES_MAX = 8 * 1024**3
@@ -21,7 +21,7 @@ async def download(url: str, output: Path) -> str:
 
     Raises ProviderConnectionError, and ProviderConfigurationError for an answer that no patience can change.
     """
-    shown = mask_url(url)
+    shown = mask_address(url)
     digest, size_bytes = hashlib.sha256(), 0
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
     try:
@@ -39,8 +39,9 @@ async def download(url: str, output: Path) -> str:
                         )
                     digest.update(chunk)
                     stream.write(chunk)
-    except aiohttp.InvalidURL as error:
-        raise ProviderConfigurationError(f"source.archive: {shown} is not a URL that can be read") from error
+    except aiohttp.InvalidURL:
+        # Its text is the whole URL.
+        raise ProviderConfigurationError(f"source.archive: {shown} is not a URL that can be read") from None
     except (aiohttp.ClientError, TimeoutError) as error:
         raise ProviderConnectionError(
             f"cannot download {shown}: {type(error).__name__}", cause=error

@@ -6,11 +6,12 @@ import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlunsplit
 
 import msgspec
 
 from fraisier.errors import ProviderConfigurationError
+from fraisier.redaction import UnreadableURLError, read_url
 
 _SCP = re.compile(r"(?!/)[^/:\s]+:(?!//)")
 _REPOSITORY_VARIABLES = frozenset(
@@ -97,10 +98,10 @@ def parse_remote(address: str) -> Remote:
             return Remote(address)
         return Remote(str(Path(address).expanduser().absolute()), is_local=True)
     try:
-        parts = urlsplit(address)
-        host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise ProviderConfigurationError("git_repo is not a URL that can be read") from error
+        parts = read_url(address)
+    except UnreadableURLError as error:
+        raise ProviderConfigurationError(f"git_repo: {error}") from None
+    host, port = parts.hostname or "", parts.port
     if parts.scheme == "file":
         return Remote(address, is_local=True)
     if parts.scheme not in ("http", "https", "ssh", "git", "git+ssh"):
@@ -128,5 +129,5 @@ def _secrets(*values: str) -> tuple[str, ...]:
 
 
 def _origin(url: str) -> str:
-    parts = urlsplit(url)
+    parts = read_url(url)
     return urlunsplit((parts.scheme, parts.netloc, "/", "", ""))
