@@ -341,6 +341,23 @@ def test_a_metric_has_a_bounded_number_of_series() -> None:
     assert found["other", "other"] == 50
 
 
+def test_the_histogram_of_probes_is_bounded_like_its_counter() -> None:
+    """Whether they come one by one or as the tallies of a verdict."""
+    fed = Fed()
+    for number in range(SERIES_MAX):
+        fed.recorder.record_health_check("local", f"t{number}", "pass", 0.2)
+    tally: dict[str, Any] = {"counts": {"pass": 2}, "buckets": {"0.5": 2}, "probes_s": 0.4}
+    for number in range(50):
+        fed.recorder.record_health_check("local", f"late{number}", "pass", 0.2)
+    fed.feed(*(ev.HealthPassed(**D1, provider="local", check_type=f"later{at}", **tally) for at in range(50)))
+    fed.recorder.record_health_check("local", "t7", "pass", 0.2)
+    counts = series(fed.registry, "fraisier_health_check_duration_seconds_count")
+    assert len(counts) == SERIES_MAX + 1
+    assert (counts["local", "t7"], counts["other", "other"]) == (2, 150)
+    sums = series(fed.registry, "fraisier_health_check_duration_seconds_sum")
+    assert sums["other", "other"] == pytest.approx(30)
+
+
 def test_the_schedule_of_the_probes_comes_with_their_verdict() -> None:
     verdict: dict[str, Any] = {"provider": "local", "check_type": "http", "counts": {"pass": 1}}
     fed = Fed().feed(
