@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -614,6 +615,54 @@ def test_the_process_tells_of_itself_at_a_scrape() -> None:
         "fraisier_subscriber_dropped_total": (("durable",), 2),
         "fraisier_dead_letters_total": (("durable",), 3),
     }
+
+
+def test_no_two_subscribers_share_a_series() -> None:
+    """Forwards are told from each other, whatever their destinations are; names that no label can hold are one series."""
+    registry = CollectorRegistry()
+    names = (
+        "forward:file:/var/log/a/trail.jsonl",
+        "forward:file:/var/log/b/trail.jsonl",
+        "forward:file:/",
+        f"forward:file:/{'x' * 200}/{'y' * 200}",
+        "forward:syslog:udp://logs.example.com:514",
+        "forward:file:trail.jsonl",
+        "a stranger",
+        "another stranger",
+    )
+    statistics = BusStatistics(
+        head=9,
+        published=9,
+        emitted=0,
+        subscribers={name: subscriber_statistics(name, "live") for name in names},
+    )
+    runtime = RuntimeMetrics(registry, bus=lambda: statistics)
+    for name, of_one, of_two in (
+        ("fraisier_subscriber_lag_events", 5, 5),
+        ("fraisier_subscriber_dropped_total", 2, 4),
+        ("fraisier_dead_letters_total", 3, 6),
+    ):
+        found = [
+            (sample.labels["subscriber"], sample.value)
+            for metric in runtime.collect()
+            for sample in metric.samples
+            if sample.name == name
+        ]
+        assert len(dict(found)) == len(found) == len(names) - 1
+        assert {value for subscriber, value in found if subscriber != "other"} == {of_one}
+        assert dict(found)["other"] == of_two
+        kinds = sorted(re.sub("[0-9a-f]{8}$", "#", subscriber) for subscriber, _ in found)
+        assert kinds == sorted(
+            [
+                "forward:file:trail.jsonl-#",
+                "forward:file:trail.jsonl-#",
+                "forward:file:-#",
+                f"forward:file:{'y' * 42}-#",
+                "forward:syslog:udp:logs.example.com:514-#",
+                "forward:file:trail.jsonl",
+                "other",
+            ]
+        )
 
 
 async def test_the_lag_of_the_loop_is_measured_until_cancelled() -> None:
