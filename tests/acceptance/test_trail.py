@@ -268,3 +268,42 @@ def test_a_forward_that_is_configured_no_more_is_named_and_can_be_forgotten(
     assert (noted["data"]["data"]["message"], tuple(noted["actor"].values())) == ("moved", ME)
     assert web.run(*prune, "--json").document["rows"] == planned["rows"] + 1
     assert web.run("audit", "verify").code == 0
+
+
+def test_another_key_leaves_what_the_one_before_has_signed(project: Callable[..., Project]) -> None:
+    """The key beside the store goes on to be known; one that is gone from there is named in the configuration."""
+    web = project(count=1)
+    web.commit("v1")
+    assert web.deploy("v1").code == 0
+    first = web.root / "state/audit.key"
+    (web.root / "second.key").write_text("second key, long enough\n")
+    web.extra = '\naudit: {key: "${file:second.key}"}'
+    web.write()
+    assert web.run("db", "prune", "--older-than", "1ms", "-y").code == 0
+    assert web.deploy("v1").code == 0
+    report = web.run("audit", "verify", "--json").document
+    assert (report["ok"], report["checkpoints"]) == (True, 2)
+
+    first.rename(web.root / "first.key")
+    told = web.run("audit", "verify")
+    assert told.code == 7
+    assert "NOT VERIFIED at row " in told.out
+    assert "not known here" in told.out
+    assert "audit.former_keys" in told.err
+    web.extra = '\naudit: {key: "${file:second.key}", former_keys: ["${file:first.key}"]}'
+    web.write()
+    assert "2 signatures hold" in web.run("audit", "verify").out
+
+    (web.root / "third.key").write_text("third key, long enough\n")
+    web.extra = '\naudit: {key: "${file:third.key}", former_keys: ["${file:first.key}"]}'
+    web.write()
+    assert len(web.run("audit", "verify", "--json").document["unknown_keys"]) == 1
+    web.extra = (
+        '\naudit: {key: "${file:third.key}", former_keys: ["${file:first.key}", "${file:second.key}"]}'
+    )
+    web.write()
+    assert web.run("audit", "verify").code == 0
+    web.extra = '\naudit: {former_keys: ["${EMPTY:-}"]}'
+    web.write()
+    refused = web.run("audit", "verify")
+    assert (refused.code, "audit.former_keys[0] is empty" in refused.err) == (2, True)

@@ -15,13 +15,17 @@ from fraisier.cli.context import Call
 from fraisier.cli.lines import format_line
 from fraisier.cli.params import Moment
 from fraisier.cli.run.reading import reading
-from fraisier.cli.run.signing import known_key
+from fraisier.cli.run.signing import known_keys
 from fraisier.clock import SystemClock
 from fraisier.errors import UsageError
 from fraisier.events import to_public
 
 _SECOND_US = 1_000_000
 _DAY_US = 86_400 * _SECOND_US
+_NAME_THE_KEY = (
+    "the chain holds; if the key was changed, name the former one in `audit.former_keys`, "
+    "else keep a copy of the store"
+)
 
 
 def _filter(
@@ -88,9 +92,9 @@ def verify(call: Call, *, head: str) -> int:
     """Print whether the trail holds; exit with 7 when it does not."""
 
     async def check() -> AuditReport:
-        key = known_key(call)
+        keys = known_keys(call)
         async with reading(call) as journal:
-            return await verify_trail(journal, key, head)
+            return await verify_trail(journal, keys.current, head, former=keys.former)
 
     report = anyio.run(check)
     if call.json:
@@ -106,8 +110,14 @@ def verify(call: Call, *, head: str) -> int:
         )
     else:
         at = f" at row {report.first_bad_seq}" if report.first_bad_seq else ""
-        call.data(
-            f"{call.painter().paint('NOT OK', 'red', 'bold')}{at}: {report.problem}\nhead {report.head or '-'}"
+        # Who holds a key that nobody gave us is not known; that is no proof of tampering, and none against it.
+        word, way_on = (
+            ("NOT VERIFIED", _NAME_THE_KEY)
+            if report.unknown_keys
+            else ("NOT OK", "keep a copy of the store, then compare it with a backup")
         )
-        call.say("  try: keep a copy of the store, then compare it with a backup")
+        call.data(
+            f"{call.painter().paint(word, 'red', 'bold')}{at}: {report.problem}\nhead {report.head or '-'}"
+        )
+        call.say(f"  try: {way_on}")
     return exits.OK if report.ok else exits.AUDIT
