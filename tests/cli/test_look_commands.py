@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 
+import pytest
+
 from tests.cli.conftest import Project
 
 HISTORY = {
@@ -123,7 +125,8 @@ def test_audit_list_verify_and_export_agree(deployed: Project) -> None:
     assert (verified["ok"], verified["first_bad_seq"], verified["problem"]) == (True, None, None)
     assert verified["checkpoints"] >= 1
     assert deployed.run("audit", "export", "--format", "csv").stdout.startswith("seq,time,type")
-    assert deployed.json("audit", "verify", "--head", verified["head"])["ok"] is True
+    for head in (verified["head"], verified["head"].upper()):
+        assert deployed.json("audit", "verify", "--head", head)["ok"] is True
 
 
 def test_a_head_that_is_not_in_the_trail_exits_with_7(deployed: Project) -> None:
@@ -131,6 +134,14 @@ def test_a_head_that_is_not_in_the_trail_exits_with_7(deployed: Project) -> None
     assert found["ok"] is False
     assert found["problem"]
     assert "NOT OK" in deployed.run("audit", "verify", "--head", "ab" * 32, code=7).stdout
+
+
+@pytest.mark.parametrize("head", ["", "zzz", "ab" * 4, "ab" * 33])
+def test_what_is_no_whole_hash_is_no_head(project: Project, head: str) -> None:
+    """A script whose variable is empty must not be told that nothing was cut off."""
+    refused = project.json("audit", "verify", "--head", head, code=2)["error"]
+    assert "64 hex digits" in refused["message"]
+    assert refused["hint"]
 
 
 def test_a_changed_row_exits_with_7_and_names_it(deployed: Project) -> None:

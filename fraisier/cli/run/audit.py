@@ -88,13 +88,13 @@ def export(call: Call, *, format: Literal["jsonl", "csv"], **filters: Any) -> in
     return exits.OK
 
 
-def verify(call: Call, *, head: str) -> int:
+def verify(call: Call, *, head: str | None) -> int:
     """Print whether the trail holds; exit with 7 when it does not."""
 
     async def check() -> AuditReport:
         keys = known_keys(call)
         async with reading(call) as journal:
-            return await verify_trail(journal, keys.current, head, former=keys.former)
+            return await verify_trail(journal, keys.current, head or "", former=keys.former)
 
     report = anyio.run(check)
     if call.json:
