@@ -15,6 +15,7 @@ from fraisier.audit import prune as prune_journal
 from fraisier.audit.forward import subscriber_name
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.run.filters import check_types
 from fraisier.cli.run.reading import ignore
 from fraisier.cli.run.signing import signing_key
 from fraisier.clock import SystemClock, rfc3339
@@ -68,6 +69,7 @@ def prune(
         raise UsageError("--older-than is missing", hint="for example --older-than 90d")
     if older_than is not None and older_than <= 0:
         raise UsageError("--older-than must be more than nothing", hint="for example --older-than 90d")
+    check_types("--keep", *keep)
     if call.interactive and not yes and not dry_run and not call.confirm(_question(path, older_than, forget)):
         call.say("nothing was done")
         return exits.OK
