@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -43,11 +44,28 @@ class FraisierError(Exception):
             "error_type": type(self).__name__,
             "code": self.code,
             "message": self.message,
-            "context": self.context,
+            "context": _plain(self.context),
             "recoverable": self.recoverable,
             "hint": self.hint,
             "cause": None if self.cause is None else f"{type(self.cause).__name__}: {self.cause}",
         }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: containers with plain contents, and the text of what JSON does not know."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case bytes():
+            return value.decode("utf-8", "replace")
+        case Mapping():
+            return {str(key): _plain(one) for key, one in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(one) for one in value]
+        case _:
+            return str(value)
 
 
 class UnexpectedError(FraisierError):

@@ -95,10 +95,11 @@ def _success_rate(rows: Sequence[Outcome]) -> float | None:
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """Return the value that `percent` of the ordered values are below, None of no values."""
+    """Return the smallest of the ordered values that at least `percent` of them do not exceed (the nearest rank), None of no
+    values."""
     if not ordered:
         return None
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def _rollbacks(tally: Tally) -> dict[str, list[int]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -132,6 +134,30 @@ def test_to_dict_is_json_ready() -> None:
     """A plain error goes through a JSON encoder and back."""
     described = FraisierError("x", cause=OSError("y")).to_dict()
     assert msgspec.json.decode(msgspec.json.encode(described)) == described
+
+
+def test_a_context_of_anything_is_json_ready() -> None:
+    """Facts as they are at hand: what JSON does not know is its text, at any depth; the error keeps the fact itself."""
+    facts = {
+        "path": Path("/srv/api"),
+        "targets": ("web-1", Path("web-2")),
+        "left": {3},
+        "by": {1: {"at": Path("/x")}},
+        "raw": b"ab\xff",
+        "share": float("inf"),
+        "plain": [None, True, 1, 1.5, "x"],
+    }
+    error = FraisierError("x", context=facts)
+    assert json.loads(json.dumps(error.to_dict(), allow_nan=False))["context"] == {
+        "path": "/srv/api",
+        "targets": ["web-1", "web-2"],
+        "left": [3],
+        "by": {"1": {"at": "/x"}},
+        "raw": "ab\N{REPLACEMENT CHARACTER}",
+        "share": "inf",
+        "plain": [None, True, 1, 1.5, "x"],
+    }
+    assert error.context["path"] == Path("/srv/api")
 
 
 def test_without_a_cause_the_field_is_null() -> None:

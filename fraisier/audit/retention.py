@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -12,9 +13,10 @@ import msgspec
 from fraisier.audit.checkpoint import AuditSubscriber
 from fraisier.audit.keys import AuditKey
 from fraisier.audit.logger import Publish
+from fraisier.errors import NotFoundError
 from fraisier.events import Actor, Record
 from fraisier.events import types as ev
-from fraisier.journal.base import Journal
+from fraisier.journal.base import Follower, Journal
 from fraisier.journal.expiry import NEVER_EXPIRE, Columns, ColumnsDigest, Range, as_ranges
 from fraisier.journal.state import OPEN_STATES
 
@@ -28,13 +30,15 @@ _OPEN_MAX = 10_000
 
 class PruneReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a prune did, or would do: `rows` bodies in `records` records. `held_back` names the durable subscribers that
-    have not handled everything that is old enough, with the seq that each is at; nothing behind the lowest is removed."""
+    have not handled everything that is old enough, with the seq that each is at; nothing behind the lowest is removed.
+    `forgotten` are those that it was told to forget."""
 
     rows: int
     records: int
     before_at: int
     head: str
     held_back: dict[str, int]
+    forgotten: tuple[str, ...] = ()
 
 
 def sign_pruned(key: bytes, log_id: str, event: ev.AuditPruned) -> str:
@@ -54,19 +58,29 @@ async def prune(
     actor: Actor | None = None,
     dry_run: bool = False,
     wait_for_subscribers: bool = True,
+    forget: Sequence[str] = (),
 ) -> PruneReport:
     """Remove the bodies of rows that were written before a time. Checkpoints, records of earlier prunes, types that match
     `keep` (`deployment.*`), deployments that have no end, and what a durable subscriber has not handled yet all stay.
 
     Each record is signed and durable before the first body of its rows goes; what a crash left standing goes the next
-    time. Raises DatabaseTransactionError.
+    time. The durable subscribers named in `forget` are forgotten first, and nothing waits for them. Raises NotFoundError
+    when there is none of a name, DatabaseTransactionError.
     """
-    followers = await journal.followers() if wait_for_subscribers else []
     # The next ending that the audit signs covers what it has not seen.
+    followers = {
+        one.subscriber: one for one in await journal.followers() if one.subscriber != AuditSubscriber.name
+    }
+    forgotten = [_named(name, followers) for name in dict.fromkeys(forget)]
+    for follower in forgotten:
+        del followers[follower.subscriber]
+        if not dry_run:
+            await publish(_note_of(follower, message, actor or Actor()))
+            await journal.forget(follower.subscriber)
     positions = {
-        one.subscriber: one.position
-        for one in followers
-        if one.position is not None and one.subscriber != AuditSubscriber.name
+        name: one.position
+        for name, one in followers.items()
+        if wait_for_subscribers and one.position is not None
     }
     limit = min(positions.values(), default=journal.head)
     await _finish(journal, dry_run=dry_run)
@@ -82,8 +96,31 @@ async def prune(
     behind = {name: seq for name, seq in positions.items() if seq < journal.head}
     held_back = behind if await journal.old_rows(before_us, limit, limit=1) else {}
     return PruneReport(
-        rows=rows, records=records, before_at=before_us, head=journal.head_hash, held_back=held_back
+        rows=rows,
+        records=records,
+        before_at=before_us,
+        head=journal.head_hash,
+        held_back=held_back,
+        forgotten=tuple(one.subscriber for one in forgotten),
     )
+
+
+def _named(name: str, followers: Mapping[str, Follower]) -> Follower:
+    """Return the follower of a name. Raises NotFoundError, with the nearest name that there is."""
+    if name in followers:
+        return followers[name]
+    near = difflib.get_close_matches(name, followers, n=1)
+    raise NotFoundError(
+        f"the store knows no subscriber {name!r}{f'; did you mean {near[0]!r}?' if near else ''}",
+        context={"subscriber": name, "known": sorted(followers)},
+        hint=f"known: {', '.join(sorted(followers)) or 'none'}",
+    )
+
+
+def _note_of(follower: Follower, message: str, actor: Actor) -> ev.SystemNoted:
+    """Return what is put on record before a subscriber is forgotten: what it had not received is told to nobody."""
+    data = {"position": follower.position, "dead_letters": follower.dead_letters, "message": message}
+    return ev.SystemNoted(kind="subscriber.forgotten", detail=follower.subscriber, actor=actor, data=data)
 
 
 async def _finish(journal: Journal, *, dry_run: bool) -> None:

@@ -4,10 +4,11 @@ was made."""
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fraisier.audit.checkpoint import sign
 from fraisier.audit.keys import AuditKey
@@ -20,12 +21,15 @@ from fraisier.journal.expiry import NEVER_EXPIRE
 _PAGE = 2048
 
 Signed = ev.AuditCheckpointed | ev.AuditPruned
+Keys = Mapping[str, AuditKey]
+"""By their ids."""
 
 
 class AuditReport(msgspec.Struct, frozen=True):
     """What a verification found. `first_bad_seq` is 0 and `problem` empty when all holds.
 
-    `checkpoints` signatures hold, and the last of them covers every row up to `signed_seq`.
+    `checkpoints` signatures hold, and the last of them covers every row up to `signed_seq`. `unknown_keys` are the ids of
+    keys that signed and are not known here; there are any only when nothing else is wrong.
     """
 
     ok: bool
@@ -35,6 +39,7 @@ class AuditReport(msgspec.Struct, frozen=True):
     problem: str = ""
     checkpoints: int = 0
     signed_seq: int = 0
+    unknown_keys: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the document of `fraisier audit verify --json`; nothing wrong is null."""
@@ -42,43 +47,43 @@ class AuditReport(msgspec.Struct, frozen=True):
         return {**document, "first_bad_seq": self.first_bad_seq or None, "problem": self.problem or None}
 
 
-async def verify(journal: Journal, key: AuditKey | None, head: str = "") -> AuditReport:
-    """Walk the chain, look for `head` (a hash that a person kept), then check every signature with `key`.
+async def verify(
+    journal: Journal, key: AuditKey | None, head: str = "", *, former: Sequence[AuditKey] = ()
+) -> AuditReport:
+    """Walk the chain, look for `head` (a hash that a person kept), then check every signature with the key that made it:
+    `key`, or one of the `former` ones.
 
-    Without a key only the chain is walked. The signatures of a broken chain are not looked at: its fault
-    comes first.
+    Without any key only the chain is walked. The signatures of a broken chain are not looked at: its fault comes first. A
+    signature by a key that is not given is neither good nor false: it is told when no fault was found.
     """
     chain = await journal.verify(head)
-    if not chain.ok or key is None:
+    keys = {one.id: one for one in (key, *former) if one is not None}
+    if not chain.ok or not keys:
         return AuditReport(chain.ok, chain.rows, chain.head, chain.first_bad_seq, chain.problem)
-    return await _check_signatures(journal, key, chain)
+    return await _check_signatures(journal, keys, chain)
 
 
-async def _check_signatures(journal: Journal, key: AuditKey, chain: Verification) -> AuditReport:
-    good = signed = 0
+async def _check_signatures(journal: Journal, keys: Keys, chain: Verification) -> AuditReport:
+    report = AuditReport(ok=True, rows=chain.rows, head=chain.head)
+    unknown: dict[str, tuple[int, str]] = {}
     async for page in _signed(journal):
         hashes = await journal.hashes_at(
             [event.head_seq for _, event in page if isinstance(event, ev.AuditCheckpointed)]
         )
         for record, event in page:
-            problem = (
-                _pruned_fault(journal, key, record, event)
-                if isinstance(event, ev.AuditPruned)
-                else _checkpoint_fault(journal, key, record, event, hashes.get(event.head_seq))
-            )
+            problem = _fault(journal, keys.get(event.key_id), record, event, hashes)
             if problem:
-                return AuditReport(
-                    ok=False,
-                    rows=chain.rows,
-                    head=chain.head,
-                    first_bad_seq=record.seq,
-                    problem=problem,
-                    checkpoints=good,
-                    signed_seq=signed,
-                )
-            if isinstance(event, ev.AuditCheckpointed):
-                good, signed = good + 1, max(signed, event.head_seq)
-    return AuditReport(ok=True, rows=chain.rows, head=chain.head, checkpoints=good, signed_seq=signed)
+                return replace(report, ok=False, first_bad_seq=record.seq, problem=problem)
+            if event.key_id not in keys:
+                unknown.setdefault(event.key_id, (record.seq, _what(event)))
+            elif isinstance(event, ev.AuditCheckpointed):
+                signed = max(report.signed_seq, event.head_seq)
+                report = replace(report, checkpoints=report.checkpoints + 1, signed_seq=signed)
+    if not unknown:
+        return report
+    key_id, (seq, what) = next(iter(unknown.items()))
+    problem = f"the {what} at {seq} was signed with the key {key_id}, which is not known here"
+    return replace(report, ok=False, first_bad_seq=seq, problem=problem, unknown_keys=tuple(unknown))
 
 
 async def _signed(journal: Journal) -> AsyncIterator[list[tuple[Record, Signed]]]:
@@ -92,29 +97,33 @@ async def _signed(journal: Journal) -> AsyncIterator[list[tuple[Record, Signed]]
         after = page[-1].seq
 
 
-def _checkpoint_fault(
-    journal: Journal, key: AuditKey, record: Record, event: ev.AuditCheckpointed, actual: str | None
+def _what(event: Signed) -> str:
+    return "checkpoint" if isinstance(event, ev.AuditCheckpointed) else "prune"
+
+
+def _fault(
+    journal: Journal, key: AuditKey | None, record: Record, event: Signed, hashes: Mapping[int, str]
 ) -> str:
-    """Return what is wrong with a checkpoint, or an empty string. `actual` is the hash of the row that it signs."""
+    """Return what is wrong with a signature, or an empty string; without its key, with the place that it signs."""
+    if isinstance(event, ev.AuditCheckpointed) and (fault := _place_fault(record, event, hashes)):
+        return fault
+    if key is not None and not hmac.compare_digest(event.signature, _signature(journal, key, event)):
+        return f"the signature of the {_what(event)} at {record.seq} is false"
+    return ""
+
+
+def _place_fault(record: Record, event: ev.AuditCheckpointed, hashes: Mapping[int, str]) -> str:
     if event.head_seq >= record.seq:
         return f"the checkpoint at {record.seq} claims row {event.head_seq}, which came after it"
+    actual = hashes.get(event.head_seq)
     if actual is None:
         return f"the checkpoint at {record.seq} signs row {event.head_seq}, which does not exist"
     if actual != event.head_hash:
         return f"the checkpoint at {record.seq} signs another row {event.head_seq} than the one that is there"
-    if event.key_id != key.id:
-        return f"the checkpoint at {record.seq} was signed with the key {event.key_id}, not with {key.id}"
-    if not hmac.compare_digest(
-        event.signature, sign(key.secret, journal.log_id, event.head_seq, event.head_hash)
-    ):
-        return f"the signature of the checkpoint at {record.seq} is false"
     return ""
 
 
-def _pruned_fault(journal: Journal, key: AuditKey, record: Record, event: ev.AuditPruned) -> str:
-    """Return what is wrong with the record of a prune, or an empty string."""
-    if event.key_id != key.id:
-        return f"the prune at {record.seq} was signed with the key {event.key_id}, not with {key.id}"
-    if not hmac.compare_digest(event.signature, sign_pruned(key.secret, journal.log_id, event)):
-        return f"the signature of the prune at {record.seq} is false"
-    return ""
+def _signature(journal: Journal, key: AuditKey, event: Signed) -> str:
+    if isinstance(event, ev.AuditPruned):
+        return sign_pruned(key.secret, journal.log_id, event)
+    return sign(key.secret, journal.log_id, event.head_seq, event.head_hash)

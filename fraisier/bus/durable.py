@@ -88,6 +88,17 @@ class DurableSubscription(Subscription):
         # Whoever writes positions must look while the handler works, not after: one call may take minutes.
         self._at_work.ring()
 
+    def settle_if_idle(self) -> None:
+        """Count what was passed by as handled, while nothing waits and the handler is at rest: whoever wants few types would
+        else stay at the last of them, and seem to be behind all that came after."""
+        if self.waiter is not None and not self.buffer and not self.parked:
+            self.settle()
+
+    def end(self) -> None:
+        """Stop at once. What came since the last record that was wanted is none of its own, and not looked at again."""
+        self.settle_if_idle()
+        super().end()
+
     def note_position(self) -> bool:
         """Hand the position to the journal if it moved and is ours; returns whether it did."""
         if not self._started or self.position == self._saved:

@@ -18,6 +18,7 @@ from fraisier.errors import DatabaseError
 log = logging.getLogger("fraisier.bus")
 
 _SAVE_PAUSE_S = 0.25
+_IDLE_PAUSE_S = 5.0
 _POLL_S = 0.05
 
 
@@ -120,9 +121,12 @@ class Lifetime:
 
     async def _save_positions(self) -> None:
         # Positions ride on the next commit; this writes those that no commit took, and sleeps when nothing
-        # moves.
+        # moves. Those who have nothing to do ring no bell, so they are looked at now and then.
         while True:
-            await self.at_work.slumber()
+            with anyio.move_on_after(_IDLE_PAUSE_S):
+                await self.at_work.slumber()
+            for subscription in self._durable():
+                subscription.settle_if_idle()
             working = True
             while working:
                 await anyio.sleep(_SAVE_PAUSE_S)

@@ -31,7 +31,9 @@ def describe(error: BaseException) -> tuple[Document, int]:
     """Return the JSON document of an error and the exit code."""
     found = weightiest(error)
     if isinstance(found, FraisierError):
-        return document(found.code, found.message, found.hint, found.context), exits.of_code(found.code)
+        return document(found.code, found.message, found.hint, found.to_dict()["context"]), exits.of_code(
+            found.code
+        )
     message = f"{type(found).__name__}: {found}" if str(found) else type(found).__name__
     unforeseen = UnexpectedError(message, cause=found)
     return document(unforeseen.code, unforeseen.message, unforeseen.hint, {}), exits.of_code(unforeseen.code)

@@ -46,6 +46,9 @@ _OF_OUTCOME: Mapping[str, int] = {
     "aborted": INTERRUPTED,
 }
 
+OUTCOMES = tuple(_OF_OUTCOME)
+"""How a deployment may end or stop."""
+
 _OF_CODE: Mapping[str, int] = {
     "CONFIG_ERROR": USAGE,
     "PROVIDER_CONFIG_ERROR": USAGE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ class DurationType(click.ParamType):  # type: ignore[type-arg]
             return parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+_HASH = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,24 @@ class GivenType(click.ParamType):  # type: ignore[type-arg]
         text = str(value)
         if not text.strip():
             self.fail("it is empty; leave the option out, or give it a value", param, ctx)
+        return text
+
+
+class HashType(click.ParamType):  # type: ignore[type-arg]
+    """A whole hash: a part of one, or none because a variable was not set, must not pass for a check that was made."""
+
+    name = "hash"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the hash."""
+        text = str(value).strip().lower()
+        if not _HASH.fullmatch(text):
+            self.fail(
+                "expected the 64 hex digits that a deployment (`audit head`) or `audit verify` (`head`) printed, "
+                f"found {str(value)!r}",
+                param,
+                ctx,
+            )
         return text
 
 

@@ -314,9 +314,11 @@ JOURNALD_SOCKET = "/run/systemd/journal/socket"
 
 
 class AuditSettings(Settings, frozen=True):
-    """The key that signs checkpoints (empty: one is made in the store's directory), and who gets a copy of every event."""
+    """The key that signs checkpoints (empty: one is made in the store's directory), the keys that did so before it, and who
+    gets a copy of every event."""
 
     key: SecretText = ""
+    former_keys: tuple[SecretText, ...] = ()
     forward: tuple[Forward, ...] = ()
 
 

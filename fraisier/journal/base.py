@@ -189,6 +189,10 @@ class Journal(Protocol):
         """Return the subscribers that have a stored position or parked events, by name."""
         ...
 
+    async def forget(self, subscriber: str) -> None:
+        """Remove the position and the parked events of a durable subscriber. One that comes again begins anew."""
+        ...
+
     async def verify(self, head: str = "") -> Verification:
         """Walk the whole chain, compare columns with bodies, and look for `head` (a hash a person kept)."""
         ...

@@ -309,6 +309,13 @@ class MemoryJournal:
         parked = Counter(dead.subscriber for dead in self._dead)
         return [Follower(name, positions.get(name), parked[name]) for name in sorted({*positions, *parked})]
 
+    async def forget(self, subscriber: str) -> None:
+        """Remove the position and the parked events of a durable subscriber."""
+        self._writable()
+        self._noted.pop(subscriber, None)
+        self._positions.pop(subscriber, None)
+        self._dead[:] = [letter for letter in self._dead if letter.subscriber != subscriber]
+
     async def verify(self, head: str = "") -> Verification:
         """Walk the chain from its beginning."""
         return walk(self._chain, self._rows, self._links, head, read=self._columns)

@@ -37,6 +37,7 @@ _EXPIRE = "update journal set body = null where seq between ? and ? and body is 
 _EXPIRE_ROWS = 5_000
 
 _DEAD_LETTER = "replace into dead_letters values (?, ?, ?, ?)"
+_FORGET = ("delete from dead_letters where subscriber = ?", "delete from positions where subscriber = ?")
 
 
 class SqliteJournal(SqliteReads):
@@ -351,6 +352,13 @@ class SqliteJournal(SqliteReads):
         """Park an event that a subscriber could not handle."""
         self._writable()
         await self._note(_DEAD_LETTER, (subscriber, seq, self._clock.now_us(), error))
+
+    async def forget(self, subscriber: str) -> None:
+        """Remove the position and the parked events of a durable subscriber."""
+        self._writable()
+        self._positions.pop(subscriber, None)
+        for sql in _FORGET:
+            await self._note(sql, (subscriber,))
 
     async def expire(self, ranges: Sequence[Range]) -> int:
         """Remove the bodies of rows, a few thousand a transaction, so that no other writer waits long."""

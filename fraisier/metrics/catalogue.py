@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import msgspec
@@ -312,6 +314,9 @@ USUAL_REASONS = (
 """What a deployment may end for, or be rolled back for."""
 
 _LABEL = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
+_UNFIT = re.compile(r"[^A-Za-z0-9_.:\-]+")
+_FORWARD = "forward:"
+_HASH_DIGITS = 8
 
 
 def label(value: str) -> str:
@@ -319,3 +324,25 @@ def label(value: str) -> str:
     if not value:
         return "unknown"
     return value if _LABEL.fullmatch(value) else "other"
+
+
+def subscriber_label(name: str) -> str:
+    """Return the name of a subscriber as a label. A forward is named after its destination, and two destinations that end
+    alike must not share a series: `forward:file:/var/log/trail.jsonl` is `forward:file:trail.jsonl-` and eight digits of
+    the hash of the whole name."""
+    if not name.startswith(_FORWARD) or _LABEL.fullmatch(name):
+        return label(name)
+    kind, _, rest = name.partition("/")
+    digits = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:_HASH_DIGITS]
+    return _UNFIT.sub("_", kind + rest.rpartition("/")[2])[: 63 - _HASH_DIGITS] + f"-{digits}"
+
+
+def combined(
+    values: Iterable[tuple[tuple[str, ...], float]], how: Callable[[float, float], float]
+) -> dict[tuple[str, ...], float]:
+    """Return one value for each set of labels: names that are the same once they are labels (`other`) would else be two
+    series of one name, of which a scrape keeps any one."""
+    found: dict[tuple[str, ...], float] = {}
+    for labels, value in values:
+        found[labels] = how(found[labels], value) if labels in found else value
+    return found

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
-from fraisier.metrics.catalogue import MetricSpec, label
+from fraisier.metrics.catalogue import SERIES_MAX, MetricSpec, label
 
 _Key = tuple[str, str]
+_OTHER: _Key = ("other", "other")
 
 
 class ProbeDurations:
@@ -28,24 +29,31 @@ class ProbeDurations:
     def observe(self, provider: str, check_type: str, duration_s: float) -> None:
         """Count one probe."""
         with self._lock:
-            self._count(provider, check_type, duration_s, 1)
-            self._add(provider, check_type, duration_s)
+            key = self._key(provider, check_type)
+            self._count(key, duration_s, 1)
+            self._add(key, duration_s)
 
     def add(self, provider: str, check_type: str, buckets: Mapping[str, int], sum_s: float) -> None:
         """Count the probes of a verdict: how many under each upper bound (`+Inf` above all), and their
         sum."""
         with self._lock:
+            key = self._key(provider, check_type)
             for bound, number in buckets.items():
-                self._count(provider, check_type, _seconds(bound), number)
+                self._count(key, _seconds(bound), number)
             if buckets:
-                self._add(provider, check_type, sum_s)
+                self._add(key, sum_s)
 
-    def _count(self, provider: str, check_type: str, value_s: float, number: int) -> None:
-        tally = self._tallies.setdefault((label(provider), label(check_type)), [0] * len(self._bounds))
+    def _key(self, provider: str, check_type: str) -> _Key:
+        """Return the labels to count under: when there are SERIES_MAX already, what is new is `other`."""
+        key = (label(provider), label(check_type))
+        is_full = key not in self._tallies and len(self._tallies) >= SERIES_MAX
+        return _OTHER if is_full else key
+
+    def _count(self, key: _Key, value_s: float, number: int) -> None:
+        tally = self._tallies.setdefault(key, [0] * len(self._bounds))
         tally[bisect_left(self._bounds, value_s)] += number
 
-    def _add(self, provider: str, check_type: str, sum_s: float) -> None:
-        key = (label(provider), label(check_type))
+    def _add(self, key: _Key, sum_s: float) -> None:
         self._sums[key] = self._sums.get(key, 0.0) + sum_s
 
     def snapshot(self) -> list[tuple[_Key, list[tuple[str, int]], float]]:

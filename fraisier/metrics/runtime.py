@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from operator import add
 from typing import Any
 
 import anyio
@@ -11,7 +12,7 @@ import anyio
 from fraisier._version import __version__
 from fraisier.bus.statistics import BusStatistics
 from fraisier.journal.base import JournalStatistics
-from fraisier.metrics.catalogue import METRICS, SPECS
+from fraisier.metrics.catalogue import METRICS, SPECS, combined, subscriber_label
 from fraisier.metrics.deployment import load_prometheus
 
 
@@ -79,18 +80,25 @@ class RuntimeMetrics:
         yield commits
 
     def _of_bus(self, statistics: BusStatistics) -> Iterator[Any]:
-        lag = self._family("fraisier_subscriber_lag_events")
-        dropped = self._family("fraisier_subscriber_dropped_total")
-        dead = self._family("fraisier_dead_letters_total")
-        for subscriber in statistics.subscribers.values():
-            # A stream belongs to whoever iterates over it and may have any name; it would make series without
-            # end.
-            if subscriber.kind == "stream":
-                continue
-            lag.add_metric((subscriber.name,), subscriber.lag)
-            dropped.add_metric((subscriber.name,), subscriber.dropped)
-            dead.add_metric((subscriber.name,), subscriber.dead_letters)
-        yield from (lag, dropped, dead)
+        # A stream belongs to whoever iterates over it and may have any name; it would make series without end.
+        named = [
+            ((subscriber_label(one.name),), one)
+            for one in statistics.subscribers.values()
+            if one.kind != "stream"
+        ]
+        yield self._shown("fraisier_subscriber_lag_events", [(key, one.lag) for key, one in named], max)
+        yield self._shown(
+            "fraisier_subscriber_dropped_total", [(key, one.dropped) for key, one in named], add
+        )
+        yield self._shown("fraisier_dead_letters_total", [(key, one.dead_letters) for key, one in named], add)
+
+    def _shown(
+        self, name: str, values: list[tuple[tuple[str], int]], how: Callable[[float, float], float]
+    ) -> Any:
+        family = self._family(name)
+        for labels, value in combined(values, how).items():
+            family.add_metric(labels, value)
+        return family
 
     def _family(self, name: str) -> Any:
         spec = SPECS[name]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from operator import add
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from fraisier.events import Holder
 from fraisier.journal.base import Follower, Journal
 from fraisier.journal.state import OPEN_STATES, DeploymentState, LeaseState, Placement
-from fraisier.metrics.catalogue import METRICS, SPECS, label
+from fraisier.metrics.catalogue import METRICS, SPECS, combined, label, subscriber_label
 from fraisier.metrics.deployment import load_prometheus
 
 IsDead = Callable[[Holder], bool]
@@ -124,25 +125,26 @@ class StandingMetrics:
     def collect(self) -> Iterator[Any]:
         """Yield the metrics with their values."""
         found = self.found  # replaced as a whole by the event loop while a thread collects
-        yield self._gauge("fraisier_unfinished_deployments", found.unfinished)
-        yield self._gauge("fraisier_targets", found.targets)
-        yield self._gauge("fraisier_lease_held", found.held)
-        yield self._gauge("fraisier_frozen", found.frozen)
-        yield self._gauge("fraisier_store_bytes", {(): found.store_bytes})
-        yield self._gauge("fraisier_journal_events_total", {(): found.head})
-        lags = {
-            (one.subscriber,): found.head - one.position
-            for one in found.followers
-            if one.position is not None
-        }
-        yield self._gauge("fraisier_subscriber_lag_events", lags)
-        parked = {(one.subscriber,): one.dead_letters for one in found.followers}
-        yield self._gauge("fraisier_dead_letters_total", parked)
+        yield self._gauge("fraisier_unfinished_deployments", found.unfinished, add)
+        yield self._gauge("fraisier_targets", found.targets, add)
+        yield self._gauge("fraisier_lease_held", found.held, max)
+        yield self._gauge("fraisier_frozen", found.frozen, max)
+        yield self._gauge("fraisier_store_bytes", {(): found.store_bytes}, max)
+        yield self._gauge("fraisier_journal_events_total", {(): found.head}, max)
+        named = [(subscriber_label(one.subscriber), one) for one in found.followers]
+        lags = [((name,), found.head - one.position) for name, one in named if one.position is not None]
+        yield self._shown("fraisier_subscriber_lag_events", combined(lags, max))
+        parked = [((name,), one.dead_letters) for name, one in named]
+        yield self._shown("fraisier_dead_letters_total", combined(parked, add))
 
-    def _gauge(self, name: str, values: dict[Any, Any]) -> Any:
+    def _gauge(self, name: str, values: Mapping[Any, float], how: Callable[[float, float], float]) -> Any:
+        clean = ((tuple(label(one) for one in labels), value) for labels, value in values.items())
+        return self._shown(name, combined(clean, how))
+
+    def _shown(self, name: str, values: Mapping[tuple[str, ...], float]) -> Any:
         family = self._family(name)
         for labels, value in values.items():
-            family.add_metric(tuple(label(one) for one in labels), float(value))
+            family.add_metric(labels, float(value))
         return family
 
     def _family(self, name: str) -> Any:

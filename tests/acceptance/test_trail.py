@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.acceptance.kit import Project
 from tests.observability.receivers import Receiver, entry, syslog
@@ -204,3 +205,105 @@ def test_what_a_forward_has_not_received_is_not_pruned(
     assert list(held["held_back"]) == [f"forward:file:{tmp_path}/later/trail.jsonl"]
     assert web.run("db", "prune", "--older-than", "1ms", "--force", "--json").document["rows"] > 20
     assert web.run("audit", "verify").code == 0
+
+
+def lags(project: Project) -> dict[str, float]:
+    """How far each forward is behind, as a scrape sees it."""
+    families = text_string_to_metric_families(project.run("metrics", "--once").out)
+    found = [
+        (sample.labels["subscriber"], sample.value)
+        for family in families
+        for sample in family.samples
+        if sample.name == "fraisier_subscriber_lag_events"
+    ]
+    assert len(dict(found)) == len(found), found
+    return {name: value for name, value in found if name.startswith("forward:")}
+
+
+def test_each_forward_has_a_lag_of_its_own_and_none_when_nothing_waits(
+    project: Callable[..., Project], tmp_path: Path
+) -> None:
+    """One that wants few types is not behind because others were written; files of one name are two series."""
+    (tmp_path / "b").mkdir()
+    entries = f"{{file: {tmp_path}/a/trail.jsonl}}, {{file: {tmp_path}/b/trail.jsonl, types: ['security.*']}}"
+    web = project(count=1, extra=f"\naudit: {{forward: [{entries}]}}")
+    web.commit("v1")
+    assert web.deploy("v1").code == 0
+    behind, idle = sorted(lags(web).items(), key=lambda one: -one[1])
+    assert behind[1] > 20
+    assert idle[1] == 0
+    assert [name.rpartition("-")[0] for name, _ in (behind, idle)] == ["forward:file:trail.jsonl"] * 2
+
+
+def test_a_forward_that_is_configured_no_more_is_named_and_can_be_forgotten(
+    project: Callable[..., Project], tmp_path: Path
+) -> None:
+    """Who did so, and how far it had come, is on record; a name that the store does not know is refused with the nearest."""
+    web = project(count=1, extra=f"\naudit: {{forward: [{{file: {tmp_path}/later/trail.jsonl}}]}}")
+    web.commit("v1")
+    assert web.deploy("v1").code == 0
+    name = f"forward:file:{tmp_path}/later/trail.jsonl"
+    prune = ("db", "prune", "--older-than", "1ms")
+    assert web.run(*prune, "--dry-run", "--json").document["unconfigured"] == []
+    web.extra = ""
+    web.write()
+    told = web.run(*prune, "--dry-run")
+    assert f"{name} is configured no more: --forget '{name}'" in told.err
+    for wrong, near in ((f"{name}x", f"did you mean {name!r}?"), ("audit", "")):
+        refused = web.run("db", "prune", "--forget", wrong)
+        assert (refused.code, near in refused.err) == (2, True)
+        assert f"no subscriber {wrong!r}" in refused.err
+    assert web.run("db", "prune").code == 2
+    rows = len(trail(web))
+    planned = web.run(*prune, "--forget", name, "--dry-run", "--json").document
+    assert (planned["forgotten"], planned["unconfigured"], planned["held_back"]) == ([name], [], {})
+    assert planned["rows"] > 20
+    assert len(lags(web)) == 1
+    done = web.run("db", "prune", "--forget", name, "-m", "moved", "--json").document
+    assert (done["forgotten"], done["unconfigured"], done["rows"], done["before"]) == ([name], [], 0, None)
+    assert lags(web) == {}
+    assert len(trail(web)) == rows + 1
+    noted = trail(web, "--type", "system.noted")[-1]
+    assert (noted["data"]["kind"], noted["data"]["detail"]) == ("subscriber.forgotten", name)
+    assert (noted["data"]["data"]["message"], tuple(noted["actor"].values())) == ("moved", ME)
+    assert web.run(*prune, "--json").document["rows"] == planned["rows"] + 1
+    assert web.run("audit", "verify").code == 0
+
+
+def test_another_key_leaves_what_the_one_before_has_signed(project: Callable[..., Project]) -> None:
+    """The key beside the store goes on to be known; one that is gone from there is named in the configuration."""
+    web = project(count=1)
+    web.commit("v1")
+    assert web.deploy("v1").code == 0
+    first = web.root / "state/audit.key"
+    (web.root / "second.key").write_text("second key, long enough\n")
+    web.extra = '\naudit: {key: "${file:second.key}"}'
+    web.write()
+    assert web.run("db", "prune", "--older-than", "1ms", "-y").code == 0
+    assert web.deploy("v1").code == 0
+    report = web.run("audit", "verify", "--json").document
+    assert (report["ok"], report["checkpoints"]) == (True, 2)
+
+    first.rename(web.root / "first.key")
+    told = web.run("audit", "verify")
+    assert told.code == 7
+    assert "NOT VERIFIED at row " in told.out
+    assert "not known here" in told.out
+    assert "audit.former_keys" in told.err
+    web.extra = '\naudit: {key: "${file:second.key}", former_keys: ["${file:first.key}"]}'
+    web.write()
+    assert "2 signatures hold" in web.run("audit", "verify").out
+
+    (web.root / "third.key").write_text("third key, long enough\n")
+    web.extra = '\naudit: {key: "${file:third.key}", former_keys: ["${file:first.key}"]}'
+    web.write()
+    assert len(web.run("audit", "verify", "--json").document["unknown_keys"]) == 1
+    web.extra = (
+        '\naudit: {key: "${file:third.key}", former_keys: ["${file:first.key}", "${file:second.key}"]}'
+    )
+    web.write()
+    assert web.run("audit", "verify").code == 0
+    web.extra = '\naudit: {former_keys: ["${EMPTY:-}"]}'
+    web.write()
+    refused = web.run("audit", "verify")
+    assert (refused.code, "audit.former_keys[0] is empty" in refused.err) == (2, True)

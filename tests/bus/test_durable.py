@@ -7,7 +7,9 @@ import sys
 
 import anyio
 
+from fraisier.bus import Postponed
 from fraisier.events import Record
+from fraisier.events.types import SecurityReported
 from fraisier.journal.claims import FileClaims
 from fraisier.testing import RecordingSubscriber, run_virtual
 from tests.bus.world import ListJournal, bus_over, line, numbers, step
@@ -91,6 +93,61 @@ def test_the_position_is_written_while_idle_and_while_a_slow_handler_works():
             flushes = journal.calls.count("flush")
             await anyio.sleep(100)
             assert journal.calls.count("flush") == flushes
+
+    run_virtual(main)
+
+
+def test_what_nobody_wanted_is_dealt_with():
+    """While the subscriber rests, and at the end; nothing is written again when nothing new came."""
+
+    async def main():
+        journal, never = ListJournal(), RecordingSubscriber()
+        async with bus_over(journal) as bus:
+            bus.subscribe("security", "security.*", never, durable=True)
+            for number in range(40):
+                await bus.publish(step(number))
+            await anyio.sleep(6)
+            assert journal.positions == {"security": 40}
+            flushes = journal.calls.count("flush")
+            await anyio.sleep(100)
+            assert journal.calls.count("flush") == flushes
+            await bus.publish(step(40))
+        assert journal.positions == {"security": 41}
+        assert never.records == []
+
+    run_virtual(main)
+
+
+def test_what_is_wanted_and_not_done_is_never_passed_over():
+    """Whether the handler works, waits for its next try, or was told to come back later; and whatever came after it."""
+
+    async def working(record: Record) -> None:
+        await anyio.sleep_forever()
+
+    async def failing(record: Record) -> None:
+        raise ValueError("no")
+
+    async def postponing(record: Record) -> None:
+        raise Postponed(1)
+
+    async def main():
+        for handler in (working, failing, postponing):
+            journal, rest = ListJournal(), RecordingSubscriber()
+            async with bus_over(journal, drain_s=0.1, retries=20, watchdog_s=1000) as bus:
+                bus.subscribe("audit", "security.*", handler, durable=True)
+                await bus.publish(step(0))
+                await anyio.sleep(6)
+                await bus.publish(SecurityReported(kind="probe"))
+                for number in range(1, 5):
+                    await bus.publish(step(number))
+                await anyio.sleep(6)
+                assert journal.positions == {"audit": 1}
+                await bus.publish(step(5))
+            assert journal.positions == {"audit": 1}
+            async with bus_over(journal) as bus:
+                bus.subscribe("audit", "security.*", rest, durable=True)
+            assert [record.seq for record in rest.records] == [2]
+            assert journal.positions == {"audit": 7}
 
     run_virtual(main)
 

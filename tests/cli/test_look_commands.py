@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import socket
 import sqlite3
+
+import pytest
 
 from tests.cli.conftest import Project
 
@@ -123,7 +127,44 @@ def test_audit_list_verify_and_export_agree(deployed: Project) -> None:
     assert (verified["ok"], verified["first_bad_seq"], verified["problem"]) == (True, None, None)
     assert verified["checkpoints"] >= 1
     assert deployed.run("audit", "export", "--format", "csv").stdout.startswith("seq,time,type")
-    assert deployed.json("audit", "verify", "--head", verified["head"])["ok"] is True
+    for head in (verified["head"], verified["head"].upper()):
+        assert deployed.json("audit", "verify", "--head", head)["ok"] is True
+
+
+def test_a_line_of_the_trail_says_when_and_who(deployed: Project) -> None:
+    """In full: events of other days and other people stand beside each other. Nothing found is said, too."""
+    me = f"{getpass.getuser()}@{socket.gethostname()}"
+    listed = deployed.json("audit", "list")["events"]
+    lines = deployed.run("audit", "list").stdout.splitlines()
+    assert [line.split(" ")[0] for line in lines] == [f"{row['time'][:19]}Z" for row in listed]
+    assert {line.split(" ")[1] for line in lines} == {me, "-"}
+    assert f" {me} shop/staging: audit.checkpointed" in "\n".join(lines)
+    nobody = deployed.run("audit", "list", "--actor", "nobody-else")
+    assert (nobody.stdout, nobody.stderr.strip()) == ("", "no event matches")
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (("audit", "list", "--type", "deployment.suceeded"), 'did you mean "deployment.succeeded"?'),
+        (("audit", "export", "--type", "deploymnet.*"), 'did you mean "deployment.*"?'),
+        (("history", "--status", "roled_back"), 'did you mean "rolled_back"?'),
+        (("history", "--status", "*"), "it is one of aborted, "),
+        (("db", "prune", "--older-than", "1d", "--keep", "securty.*"), 'did you mean "security.*"?'),
+    ],
+)
+def test_a_filter_that_can_match_nothing_is_refused(
+    deployed: Project, words: tuple[str, ...], near: str
+) -> None:
+    """An empty answer would say that nothing of the kind happened."""
+    refused = deployed.json(*words, code=2)["error"]
+    assert near in refused["hint"]
+
+
+@pytest.mark.parametrize("status", ["succeeded", "running", "skipped", "planned"])
+def test_every_outcome_and_state_may_be_asked_for(deployed: Project, status: str) -> None:
+    found = deployed.json("history", "--status", status)["deployments"]
+    assert bool(found) == (status == "succeeded")
 
 
 def test_a_head_that_is_not_in_the_trail_exits_with_7(deployed: Project) -> None:
@@ -131,6 +172,14 @@ def test_a_head_that_is_not_in_the_trail_exits_with_7(deployed: Project) -> None
     assert found["ok"] is False
     assert found["problem"]
     assert "NOT OK" in deployed.run("audit", "verify", "--head", "ab" * 32, code=7).stdout
+
+
+@pytest.mark.parametrize("head", ["", "zzz", "ab" * 4, "ab" * 33])
+def test_what_is_no_whole_hash_is_no_head(project: Project, head: str) -> None:
+    """A script whose variable is empty must not be told that nothing was cut off."""
+    refused = project.json("audit", "verify", "--head", head, code=2)["error"]
+    assert "64 hex digits" in refused["message"]
+    assert refused["hint"]
 
 
 def test_a_changed_row_exits_with_7_and_names_it(deployed: Project) -> None:

@@ -108,7 +108,7 @@ async def test_the_figures_of_a_story(tmp_path: Path) -> None:
     assert found["deployments"] == 3
     assert found["outcomes"] == {"rolled_back": 1, "running": 1, "succeeded": 1}
     assert found["success_rate"] == 0.3333
-    assert found["duration_s"] == {"median": 30, "p50": 30, "p95": 30, "p99": 30, "max": 30}
+    assert found["duration_s"] == {"median": 10, "p50": 10, "p95": 30, "p99": 30, "max": 30}
     assert found["active"] == 2
     assert found["errors"] == {
         "DeploymentLockError": 1,
@@ -148,6 +148,18 @@ async def test_one_fraise_alone(tmp_path: Path) -> None:
     assert found["outcomes"] == {"running": 1}
     assert found["errors"] == {"ProviderUnavailableError": 1}
     assert (found["health_checks"], found["rollbacks_by_reason"], found["active"]) == ([], {}, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "percent", "expected"),
+    [
+        (0, 50, None), (1, 50, 1), (2, 50, 1), (3, 50, 2), (4, 50, 2), (4, 95, 4), (20, 95, 19), (100, 99, 99),
+        (9, 0, 1), (9, 100, 9),
+    ],
+)  # fmt: skip
+def test_a_percentile_is_the_nearest_rank(count: int, percent: int, expected: float | None) -> None:
+    """A value that there is, and no larger than it has to be: of two the median is the smaller."""
+    assert figures.percentile([float(at + 1) for at in range(count)], percent) == expected
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,18 @@ async def test_followers_are_those_with_a_position_or_with_parked_events(journal
     assert await journal.followers() == [Follower("audit", 1, 1), Follower("mail", None, 2)]
 
 
+async def test_a_follower_that_is_forgotten_leaves_nothing(journal):
+    await journal.append(step())
+    for name in ("audit", "mail"):
+        journal.save_position(name, 1)
+        await journal.dead_letter(name, 1, "boom")
+    journal.save_position("mail", 1)
+    await journal.forget("mail")
+    await journal.flush_positions()
+    assert await journal.followers() == [Follower("audit", 1, 1)]
+    assert await journal.position("mail") is None
+
+
 async def test_a_closed_journal_refuses(path):
     for kind in ("sqlite", "memory"):
         journal = make(kind, path)

@@ -87,6 +87,18 @@ def test_every_label_that_is_asked_for_exists() -> None:
     assert seen > 50
 
 
+def test_what_only_grows_is_shown_over_a_time() -> None:
+    """A counter or a histogram as it stands says what happened since its process began to count, whenever that was."""
+    growing = {spec.name for spec in METRICS if spec.kind in ("counter", "histogram")}
+    plain = {
+        panel
+        for panel, text in expressions().items()
+        for name, window in re.findall(r"(fraisier_\w+)(?:\{[^}]*\})?(\[\w+\])?", text)
+        if not window and (name in growing or SERIES_SUFFIX.sub("", name) in growing)
+    }
+    assert plain == {"Dead letters A"}  # they stay until somebody looks at them
+
+
 def test_every_file_of_the_folder_is_in_the_readme() -> None:
     """And none that is not there; so is every command's file."""
     there = {path.name for path in FILES.iterdir()} - {"README.md"}

@@ -162,7 +162,7 @@ async def test_a_trail_as_written_verifies(journal: MemoryJournal) -> None:
     report = await verify(journal, KEY)
     assert report.to_dict() == {
         "ok": True, "rows": 6, "head": journal.head_hash, "first_bad_seq": None, "problem": None,
-        "checkpoints": 2, "signed_seq": 5,
+        "checkpoints": 2, "signed_seq": 5, "unknown_keys": (),
     }  # fmt: skip
 
 
@@ -187,6 +187,27 @@ async def test_a_false_checkpoint_in_a_whole_chain_is_found(
     report = await verify(journal, KEY)
     assert (report.ok, report.first_bad_seq, report.checkpoints) == (False, 4, 1)
     assert word in report.problem
+
+
+async def test_a_signature_by_a_former_key_holds_when_that_key_is_given(journal: MemoryJournal) -> None:
+    """Else it is neither good nor false, and told apart from tampering; what is false stays so, wherever it stands."""
+    former, latter = AuditKey(b"f" * 32, "feedfeedfeedfeed"), AuditKey(b"l" * 32, "1a77e41a77e41a77")
+    await deploy(journal, 1)
+    ended = (await journal.read(1))[0]
+    for key in (former, latter):
+        await AuditSubscriber(journal, journal.append, key.secret, key.id)(ended)
+    await deploy(journal, 2)
+    assert (await verify(journal, KEY, former=(former, latter))).checkpoints == 4
+    partly = await verify(journal, KEY, former=(latter,))
+    assert (partly.ok, partly.first_bad_seq, partly.checkpoints) == (False, 4, 3)
+    assert partly.problem.endswith("signed with the key feedfeedfeedfeed, which is not known here")
+    assert partly.unknown_keys == (former.id,)
+    assert (await verify(journal, None, former=(former,))).unknown_keys == (KEY.id, latter.id)
+    true = (await journal.read(3))[0].event
+    await journal.append(msgspec.structs.replace(true, key_id=KEY.id))
+    tampered = await verify(journal, KEY, former=(latter,))
+    assert (tampered.first_bad_seq, tampered.unknown_keys) == (9, ())
+    assert "is false" in tampered.problem
 
 
 async def test_a_kept_head_that_is_gone_is_a_problem(journal: MemoryJournal) -> None:

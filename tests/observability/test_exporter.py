@@ -217,6 +217,33 @@ async def test_freezes_targets_and_followers_are_those_of_the_tables(journal: Wa
     assert values(exporter, "fraisier_frozen") == {}
 
 
+async def test_names_that_no_label_can_hold_are_one_series(journal: Watched) -> None:
+    """A scrape keeps any one of two series with the same labels: what they say is combined, and forwards are told apart."""
+    until_us = journal.clock.now_us() + HOUR_US
+    await journal.tell(
+        ev.LeaseFrozen(fraise="größe", environment="production", owner="ann", until_at=until_us),
+        ev.LeaseFrozen(fraise="länge", environment="production", owner="ann", until_at=until_us),
+    )
+    for name, seq in (
+        ("forward:file:/a/trail", 1),
+        ("forward:file:/b/trail", 2),
+        ("ein maß", 1),
+        ("zwei maß", 2),
+    ):
+        journal.save_position(name, seq)
+        await journal.flush_positions()
+        await journal.dead_letter(name, 1, "boom")
+    exporter = exporter_over(journal)
+    await exporter.refresh()
+    found = values(exporter, "fraisier_dead_letters_total")
+    assert sorted(found.values()) == [1, 1, 2]
+    assert found["other",] == 2
+    assert values(exporter, "fraisier_subscriber_lag_events").pop(("other",)) == 1
+    lines = [line for line in (await exporter.render())[0].decode().splitlines() if line[:1] != "#"]
+    assert len({line.rpartition(" ")[0] for line in lines}) == len(lines)
+    assert values(exporter, "fraisier_frozen") == {("production", "other"): 1}
+
+
 async def test_the_pairs_that_are_shown_are_bounded(journal: Watched) -> None:
     for number in range(PAIRS_MAX + 20):
         await journal.tell(ev.LeaseFrozen(fraise=f"f{number:04}", environment="production", owner="ann"))

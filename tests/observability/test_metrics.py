@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -341,6 +342,23 @@ def test_a_metric_has_a_bounded_number_of_series() -> None:
     assert found["other", "other"] == 50
 
 
+def test_the_histogram_of_probes_is_bounded_like_its_counter() -> None:
+    """Whether they come one by one or as the tallies of a verdict."""
+    fed = Fed()
+    for number in range(SERIES_MAX):
+        fed.recorder.record_health_check("local", f"t{number}", "pass", 0.2)
+    tally: dict[str, Any] = {"counts": {"pass": 2}, "buckets": {"0.5": 2}, "probes_s": 0.4}
+    for number in range(50):
+        fed.recorder.record_health_check("local", f"late{number}", "pass", 0.2)
+    fed.feed(*(ev.HealthPassed(**D1, provider="local", check_type=f"later{at}", **tally) for at in range(50)))
+    fed.recorder.record_health_check("local", "t7", "pass", 0.2)
+    counts = series(fed.registry, "fraisier_health_check_duration_seconds_count")
+    assert len(counts) == SERIES_MAX + 1
+    assert (counts["local", "t7"], counts["other", "other"]) == (2, 150)
+    sums = series(fed.registry, "fraisier_health_check_duration_seconds_sum")
+    assert sums["other", "other"] == pytest.approx(30)
+
+
 def test_the_schedule_of_the_probes_comes_with_their_verdict() -> None:
     verdict: dict[str, Any] = {"provider": "local", "check_type": "http", "counts": {"pass": 1}}
     fed = Fed().feed(
@@ -597,6 +615,54 @@ def test_the_process_tells_of_itself_at_a_scrape() -> None:
         "fraisier_subscriber_dropped_total": (("durable",), 2),
         "fraisier_dead_letters_total": (("durable",), 3),
     }
+
+
+def test_no_two_subscribers_share_a_series() -> None:
+    """Forwards are told from each other, whatever their destinations are; names that no label can hold are one series."""
+    registry = CollectorRegistry()
+    names = (
+        "forward:file:/var/log/a/trail.jsonl",
+        "forward:file:/var/log/b/trail.jsonl",
+        "forward:file:/",
+        f"forward:file:/{'x' * 200}/{'y' * 200}",
+        "forward:syslog:udp://logs.example.com:514",
+        "forward:file:trail.jsonl",
+        "a stranger",
+        "another stranger",
+    )
+    statistics = BusStatistics(
+        head=9,
+        published=9,
+        emitted=0,
+        subscribers={name: subscriber_statistics(name, "live") for name in names},
+    )
+    runtime = RuntimeMetrics(registry, bus=lambda: statistics)
+    for name, of_one, of_two in (
+        ("fraisier_subscriber_lag_events", 5, 5),
+        ("fraisier_subscriber_dropped_total", 2, 4),
+        ("fraisier_dead_letters_total", 3, 6),
+    ):
+        found = [
+            (sample.labels["subscriber"], sample.value)
+            for metric in runtime.collect()
+            for sample in metric.samples
+            if sample.name == name
+        ]
+        assert len(dict(found)) == len(found) == len(names) - 1
+        assert {value for subscriber, value in found if subscriber != "other"} == {of_one}
+        assert dict(found)["other"] == of_two
+        kinds = sorted(re.sub("[0-9a-f]{8}$", "#", subscriber) for subscriber, _ in found)
+        assert kinds == sorted(
+            [
+                "forward:file:trail.jsonl-#",
+                "forward:file:trail.jsonl-#",
+                "forward:file:-#",
+                f"forward:file:{'y' * 42}-#",
+                "forward:syslog:udp:logs.example.com:514-#",
+                "forward:file:trail.jsonl",
+                "other",
+            ]
+        )
 
 
 async def test_the_lag_of_the_loop_is_measured_until_cancelled() -> None:

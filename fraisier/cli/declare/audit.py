@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncclick as click
 
 from fraisier.cli.command import Leaf, Tree
-from fraisier.cli.params import DAYS_MAX, CountType, MomentType, option
+from fraisier.cli.params import DAYS_MAX, CountType, HashType, MomentType, option
 
 _RUN = "fraisier.cli.run.audit"
 
@@ -52,8 +52,8 @@ _VERIFY = Leaf(
     help="Check that the trail is what was written.\n\nWalks the whole chain of hashes and checks every signature. With "
     "--head it also looks for a hash that you kept (every deployment prints one), which tells whether the end of the trail "
     "was cut off. Exits with 7 when something is wrong.",
-    examples=["fraisier audit verify", "fraisier audit verify --head 3f9a…"],
-    params=[option("--head", help="a hash that you kept", default="", metavar="HASH")],
+    examples=["fraisier audit verify", 'fraisier audit verify --head "$(cat kept.head)"'],
+    params=[option("--head", help="a hash that you kept, whole", type=HashType(), metavar="HASH")],
 )
 _EXPORT = Leaf(
     "export",

@@ -50,18 +50,25 @@ _PRUNE = Leaf(
     examples=[
         "fraisier db prune --older-than 90d --dry-run",
         "fraisier db prune --older-than 90d --keep 'deployment.*,security.*' -m 'retention policy'",
+        "fraisier db prune --forget forward:file:/var/log/old.jsonl",
     ],
     params=[
         option(
             "--older-than",
-            help="what is older than this (`90d`)",
+            help="what is older than this (`90d`); needed, but with --forget",
             type=DurationType(),
-            required=True,
             metavar="DURATION",
         ),
         globs("--keep", "but not events of these types (`deployment.*`), comma separated"),
         option("-m", "--message", help="why, for the record", default="", metavar="TEXT"),
         flag("--force", help="also what a forward has not received yet"),
+        option(
+            "--forget",
+            help="forget this forward, which is configured no more: nothing waits for it, and what it has not received "
+            "it never gets; repeatable",
+            multiple=True,
+            metavar="NAME",
+        ),
         flag("--dry-run", help="only say what would go"),
         yes(),
     ],

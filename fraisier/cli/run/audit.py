@@ -7,21 +7,27 @@ from typing import Any, Literal
 import anyio
 import msgspec
 
-from fraisier.audit import AuditReport, EventFilter, newest_events
+from fraisier.audit import AuditReport, EventFilter, Found, newest_events
 from fraisier.audit import export as export_lines
 from fraisier.audit import verify as verify_trail
 from fraisier.cli import exits
 from fraisier.cli.context import Call
 from fraisier.cli.lines import format_line
 from fraisier.cli.params import Moment
+from fraisier.cli.render import one_line
+from fraisier.cli.run.filters import check_types
 from fraisier.cli.run.reading import reading
-from fraisier.cli.run.signing import known_key
+from fraisier.cli.run.signing import known_keys
 from fraisier.clock import SystemClock
 from fraisier.errors import UsageError
 from fraisier.events import to_public
 
 _SECOND_US = 1_000_000
 _DAY_US = 86_400 * _SECOND_US
+_NAME_THE_KEY = (
+    "the chain holds; if the key was changed, name the former one in `audit.former_keys`, "
+    "else keep a copy of the store"
+)
 
 
 def _filter(
@@ -34,6 +40,8 @@ def _filter(
     since: Moment | None,
     until: Moment | None,
 ) -> EventFilter:
+    if type:
+        check_types("--type", type)
     now_us = SystemClock().now_us()
     if days and since:
         raise UsageError("--days and --since both say where to begin", hint="leave one of them out")
@@ -56,18 +64,28 @@ def list_events(call: Call, *, limit: int, **filters: Any) -> int:
         if call.json:
             call.data(msgspec.json.encode({"events": [one.to_dict() for one in found]}).decode())
             return
+        if not found:
+            call.note("no event matches")
         for one in found:
-            call.data(format_line(one.record) or _bare(to_public(one.record)))
+            call.data(_line(one))
 
     anyio.run(read)
     return exits.OK
 
 
+def _line(found: Found) -> str:
+    """Return when it was, who asked for it, and what it was; nothing is left out of an audit trail."""
+    told = format_line(found.record, with_date=True) or _bare(to_public(found.record))
+    moment, _, what = told.partition(" ")
+    who = one_line(f"{found.actor.user}@{found.actor.host}") if found.actor is not None else "-"
+    return f"{moment} {who} {what}"
+
+
 def _bare(public: dict[str, object]) -> str:
-    """Return the line of an event that has no sentence of its own: nothing is left out of an audit trail."""
+    """Return the line of an event that has no sentence of its own."""
     place = "/".join(str(public[key]) for key in ("fraise", "environment") if public[key])
-    target = f" {public['target']}" if public["target"] else ""
-    return f"{str(public['time'])[11:19]}Z {place}{target}: {public['type']}"
+    where = " ".join(str(part) for part in (place, public["target"]) if part)
+    return f"{str(public['time'])[:19]}Z {where + ': ' if where else ''}{public['type']}"
 
 
 def export(call: Call, *, format: Literal["jsonl", "csv"], **filters: Any) -> int:
@@ -84,13 +102,13 @@ def export(call: Call, *, format: Literal["jsonl", "csv"], **filters: Any) -> in
     return exits.OK
 
 
-def verify(call: Call, *, head: str) -> int:
+def verify(call: Call, *, head: str | None) -> int:
     """Print whether the trail holds; exit with 7 when it does not."""
 
     async def check() -> AuditReport:
-        key = known_key(call)
+        keys = known_keys(call)
         async with reading(call) as journal:
-            return await verify_trail(journal, key, head)
+            return await verify_trail(journal, keys.current, head or "", former=keys.former)
 
     report = anyio.run(check)
     if call.json:
@@ -106,8 +124,14 @@ def verify(call: Call, *, head: str) -> int:
         )
     else:
         at = f" at row {report.first_bad_seq}" if report.first_bad_seq else ""
-        call.data(
-            f"{call.painter().paint('NOT OK', 'red', 'bold')}{at}: {report.problem}\nhead {report.head or '-'}"
+        # Who holds a key that nobody gave us is not known; that is no proof of tampering, and none against it.
+        word, way_on = (
+            ("NOT VERIFIED", _NAME_THE_KEY)
+            if report.unknown_keys
+            else ("NOT OK", "keep a copy of the store, then compare it with a backup")
         )
-        call.say("  try: keep a copy of the store, then compare it with a backup")
+        call.data(
+            f"{call.painter().paint(word, 'red', 'bold')}{at}: {report.problem}\nhead {report.head or '-'}"
+        )
+        call.say(f"  try: {way_on}")
     return exits.OK if report.ok else exits.AUDIT

@@ -7,16 +7,21 @@ from typing import Any
 import anyio
 
 from fraisier import reports
+from fraisier.cli import exits
 from fraisier.cli.context import Call
 from fraisier.cli.render import Painter, age, one_line, short, table, took
+from fraisier.cli.run.filters import check_word
 from fraisier.cli.run.reading import one_deployment, reading
+from fraisier.journal.state import OPEN_STATES, TERMINAL_STATES
 
 ID_CHARS = 13
 """So much of a deployment's id is shown in tables: its time to the millisecond, which `show` finds it by."""
 
 
 def history(call: Call, *, fraise: str, environment: str, status: str, limit: int) -> int:
-    """Print past deployments, newest first."""
+    """Print past deployments, newest first. Raises UsageError for an outcome or state that there is not."""
+    if status:
+        check_word("--status", status, {*exits.OUTCOMES, *OPEN_STATES, *TERMINAL_STATES})
 
     async def read() -> dict[str, Any]:
         async with reading(call) as journal:
