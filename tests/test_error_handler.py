@@ -13,7 +13,6 @@ from fraisier.error_handler import ContextualErrorHandler, ErrorHandler, Recover
 from fraisier.errors import (
     ConfigurationError,
     DeploymentError,
-    FraisierError,
     HealthCheckError,
     ProviderConnectionError,
     ProviderError,
@@ -26,9 +25,7 @@ from fraisier.testing import VirtualClock, run_virtual
 class Noted(RecoveryStrategy):
     """Writes its name and what it was given into a list, and answers as told."""
 
-    def __init__(
-        self, name: str, log: list[tuple[str, Mapping[str, Any]]], answer: bool | FraisierError
-    ) -> None:
+    def __init__(self, name: str, log: list[tuple[str, Mapping[str, Any]]], answer: bool | Exception) -> None:
         self.name = name
         self.log = log
         self.answer = answer
@@ -38,7 +35,7 @@ class Noted(RecoveryStrategy):
 
     async def execute_recovery(self, context: Mapping[str, Any]) -> bool:
         self.log.append((self.name, context))
-        if isinstance(self.answer, FraisierError):
+        if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
@@ -114,6 +111,54 @@ def test_a_failing_strategy_does_not_hide_the_error_or_stop_the_next() -> None:
     handler.register_strategy(ProviderError, Noted("good", log, answer=True))
     assert handled(handler, error)
     assert error.__notes__ == ["bad failed too: the second"]
+
+
+def test_what_any_strategy_raises_neither_replaces_the_error_nor_ends_the_search() -> None:
+    """Its failure may be of any class, and asking it may fail as well. Without a way out the very error comes out."""
+    log: list[Any] = []
+    error = DeploymentError("original")
+
+    class Unable(Noted):
+        def can_recover(self, error: BaseException) -> bool:
+            raise KeyError("target")
+
+    async def no_ssh() -> None:
+        raise ConnectionRefusedError("no ssh")
+
+    handler = ErrorHandler()
+    handler.register_strategy(DeploymentError, Noted("bad", log, OSError("no disk")))
+    handler.register_strategy(DeploymentError, Unable("worse", log, answer=True))
+    handler.register_strategy(DeploymentError, RollbackRecoveryStrategy(rollback_on_deployment_error=True))
+    handler.register_strategy(DeploymentError, Noted("last", log, answer=False))
+    with pytest.raises(DeploymentError) as raised:
+        handled(handler, error, context={"rollback": no_ssh})
+    assert raised.value is error
+    assert error.__context__ is None
+    assert error.__notes__ == [
+        "bad failed too: OSError('no disk')",
+        "worse failed too: KeyError('target')",
+        "the rollback failed too: ConnectionRefusedError('no ssh')",
+    ]
+    assert [name for name, _ in log] == ["bad", "last"]
+
+
+def test_a_strategy_that_is_cancelled_is_not_one_that_failed() -> None:
+    """Cancellation goes through, and no further strategy begins."""
+    log: list[Any] = []
+    error = DeploymentError("original")
+
+    async def run() -> bool:
+        handler = ErrorHandler()
+        handler.register_strategy(
+            DeploymentError, RollbackRecoveryStrategy(rollback_on_deployment_error=True)
+        )
+        handler.register_strategy(DeploymentError, Noted("last", log, answer=True))
+        with anyio.move_on_after(1) as scope:
+            await handler.handle_error(error, {"rollback": anyio.sleep_forever})
+        return scope.cancelled_caught
+
+    assert run_virtual(run)
+    assert (log, getattr(error, "__notes__", [])) == ([], [])
 
 
 def test_retry_through_the_handler_really_waits() -> None:

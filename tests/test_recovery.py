@@ -1074,6 +1074,27 @@ def test_what_fails_during_a_recovery_is_noted_in_words() -> None:
     assert error.__notes__ == ["the fallback failed too: no way", "the rollback failed too: no way"]
 
 
+def test_a_recovery_may_fail_with_any_error() -> None:
+    """What is not one of ours is noted with its class."""
+    error = ProviderError("gone")
+
+    async def fails(*_: Any) -> None:
+        raise ConnectionRefusedError("no ssh")
+
+    async def run() -> list[bool]:
+        context = {"error": error, "attempt": 1, "switch_provider": fails, "rollback": fails}
+        return [
+            await FallbackStrategy("other").execute_recovery(context),
+            await RollbackRecoveryStrategy().execute_recovery(context),
+        ]
+
+    assert run_virtual(run) == [False, False]
+    assert error.__notes__ == [
+        "the fallback failed too: ConnectionRefusedError('no ssh')",
+        "the rollback failed too: ConnectionRefusedError('no ssh')",
+    ]
+
+
 def test_a_recovery_without_an_error_in_its_context_notes_nothing() -> None:
     """There is nothing to note it on."""
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fraisier.clock import Clock, SystemClock, rfc3339
-from fraisier.errors import FraisierError
 from fraisier.recovery import RecoveryStrategy
+from fraisier.recovery.fallback import note_failure
 
 ErrorKey = type[BaseException] | str
 """An error class (its subclasses too), a class's name (likewise), or an error code."""
@@ -48,19 +48,17 @@ class ErrorHandler:
     ) -> bool:
         """Return True as soon as a strategy recovered; otherwise raise `error` itself, or return False.
 
-        `context` is given to the strategies together with `error` and `attempt` (1 unless it says another). A
-        strategy that fails with one of our own errors did not help: its error becomes a note on `error`.
+        `context` is given to the strategies together with `error` and `attempt` (1 unless it says another). A strategy that
+        raises, whatever it is, did not help: its error becomes a note on `error`, and the next one is tried.
         """
         self._count(error, context or {})
         full = {"attempt": 1, **(context or {}), "error": error}
         for strategy in self.strategies_for(error):
-            if not strategy.can_recover(error):
-                continue
             try:
-                if await strategy.execute_recovery(full):
+                if strategy.can_recover(error) and await strategy.execute_recovery(full):
                     return True
-            except FraisierError as failure:
-                error.add_note(f"{strategy.name} failed too: {failure}")
+            except Exception as failure:  # noqa: BLE001 - whatever a strategy raises, the error is the one to know of
+                note_failure(error, strategy.name, failure)
         if reraise:
             raise error
         return False
