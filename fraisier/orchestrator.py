@@ -19,7 +19,7 @@ from fraisier.audit import AuditSubscriber, load_or_make_key
 from fraisier.bus import Bus, BusStatistics
 from fraisier.clock import Clock, SystemClock
 from fraisier.config.resolve import Resolver
-from fraisier.config.schema import Config, Environment
+from fraisier.config.schema import Config, Environment, Retry
 from fraisier.error_handler import RecoveryResponder
 from fraisier.errors import FraisierError, NotFoundError, UsageError
 from fraisier.events import Actor, Event, Record
@@ -35,6 +35,7 @@ from fraisier.metrics import MetricsRecorder, MetricsSubscriber
 from fraisier.providers.base import Action, Provider, ProviderFactory, ProviderServices
 from fraisier.providers.hooks import HookRunner, HooksHere
 from fraisier.providers.registry import find_factory
+from fraisier.recovery import RetryStrategy
 from fraisier.redaction import Redactor
 from fraisier.rollout import resume
 from fraisier.rollout.circuits import Circuits, unguarded
@@ -146,6 +147,7 @@ class Orchestrator:
             subjects=self._subjects,
             helm=self._helm,
             make_provider=self._make_provider,
+            make_retry=self._make_retry,
             hook_runner=hook_runner or self._hooks_here(resolver),
         )
         self._steering = Steering(self._world, self._actor, self._run)
@@ -481,6 +483,15 @@ class Orchestrator:
             )
         )
         return self._circuits.guarded(provider, settings)
+
+    def _make_retry(self, retry: Retry) -> RetryStrategy:
+        return RetryStrategy(
+            max_attempts=retry.max_attempts,
+            base_delay=retry.base_delay_s,
+            backoff_factor=retry.backoff_factor,
+            max_delay=retry.max_delay_s,
+            rng=self._rng,
+        )
 
     def _hooks_here(self, resolver: Resolver) -> HooksHere:
         return HooksHere(

@@ -23,8 +23,8 @@ from fraisier.events.types import RecoveryDecided, RecoveryRequested
 from fraisier.recovery import FallbackStrategy, RetryStrategy, RollbackRecoveryStrategy
 from fraisier.recovery.rollback import NEVER_ROLLED_BACK
 
-RETRIED_STEPS = frozenset({"fetch", "stage", "drain", "switch", "restart", "admit"})
-"""Steps whose repetition is harmless or settled by a look at the target."""
+RETRIED_STEPS = frozenset({"resolve", "fetch", "stage", "drain", "switch", "restart", "admit"})
+"""Steps whose repetition is harmless or settled by a look at the target, and the question what a version means."""
 
 Sleep = Callable[[float], Awaitable[object]]
 HandlerFactory = Callable[[RecoveryRequested, Sleep], ErrorHandler]

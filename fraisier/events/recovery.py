@@ -6,8 +6,8 @@ from fraisier.events.base import Event, StepEvent
 
 
 class RecoveryRequested(StepEvent, frozen=True, tag="recovery.requested"):
-    """A step, or a deployment, failed and the runner asks what to do. `fallbacks` are the places that it may still go to,
-    when nothing was changed yet."""
+    """A step, the question to the source (`resolve`), or a deployment, failed and the runner asks what to do. `fallbacks`
+    are the places that it may still go to, when nothing was changed yet."""
 
     provider: str = ""
     code: str = ""
