@@ -480,6 +480,7 @@ class Orchestrator:
                 resolver=self._world.resolver,
                 cache_dir=str(self._cache_dir()),
                 environ=self._environ,
+                guard=self._circuits.guard(settings),
             )
         )
         return self._circuits.guarded(provider, settings)

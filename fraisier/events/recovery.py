@@ -80,8 +80,8 @@ class RollbackFailed(Event, frozen=True, tag="rollback.failed"):
 
 
 class CircuitEvent(Event, frozen=True, kw_only=True):
-    """What the changes of a circuit share: whose calls it passes or refuses (a provider and the address of a target), and
-    the circuit's state before."""
+    """What the changes of a circuit share: whose calls it passes or refuses (a provider and the address of a target, or
+    the server of a source), and the circuit's state before."""
 
     resource: str = ""
     provider: str = ""

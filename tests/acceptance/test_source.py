@@ -133,3 +133,68 @@ def test_a_server_that_comes_back_is_only_late(project: Archive, server: type[Fl
     assert len(server.asked) == 3
     assert project.answers() == {"t1": "v1"}
     assert scraped(project)['fraisier_provider_availability{provider="local"}'] == 1
+
+
+def circuits(run: Run) -> list[tuple[str, str]]:
+    """Every change of a circuit, with whose it is."""
+    return [
+        (line["type"], line["data"]["resource"]) for line in run.lines if line["type"].startswith("circuit.")
+    ]
+
+
+def test_a_server_that_fails_too_often_is_left_alone(project: Archive, server: type[Flaky]) -> None:
+    """The third attempt is refused before it begins; the circuit is open for longer than any retry waits, so none follows."""
+    server.refusals = [(503, {})] * 9
+    project.recovery = "{retry: {max_attempts: 5, base_delay: 50ms}, circuit_breaker: {failure_threshold: 2}}"
+    project.write()
+    run = project.deploy("v1")
+    assert (run.code, run.result["reason"], len(server.asked)) == (1, "prepare_failed", 2)
+    assert "could not be reached too often, and is left alone until" in run.result["detail"]
+    assert decided(run) == [("resolve", "retry", 1), ("resolve", "retry", 2)]
+    resource = f"local source:{project.address.removeprefix('http://').partition('/')[0]}"
+    assert circuits(project.run("events", "--json")) == [("circuit.opened", resource)]
+    found = scraped(project)
+    assert found['fraisier_circuit_transitions_total{provider="local",state="open"}'] == 1
+    assert found['fraisier_circuit_state{provider="local",state="open"}'] == 1
+    assert f"{resource} is LEFT ALONE until" in project.run("events").out
+    assert project.run("audit", "verify", "--json").document["ok"] is True
+
+
+def test_when_its_time_is_over_a_trial_finds_that_it_is_back(project: Archive, server: type[Flaky]) -> None:
+    server.refusals = [(503, {})] * 2
+    project.recovery = (
+        "{retry: {max_attempts: 5, base_delay: 50ms}, "
+        "circuit_breaker: {failure_threshold: 2, recovery_timeout: 500ms}}"
+    )
+    project.write()
+    run = project.deploy("v1")
+    assert (run.code, outcomes(run.result), len(server.asked)) == (0, {"t1": "updated"}, 3)
+    assert [kind for kind, _ in circuits(project.run("events", "--json"))] == [
+        "circuit.opened",
+        "circuit.half_opened",
+        "circuit.closed",
+    ]
+
+
+def test_fraises_of_one_server_share_its_circuit(project: Archive, server: type[Flaky]) -> None:
+    """One run deploys both; the second one is not even asked for once the first found the server down."""
+    server.refusals = [(503, {})] * 9
+    project.recovery = "{retry: {max_attempts: 1}, circuit_breaker: {failure_threshold: 1}}"
+    project.more = f"""
+  worker:
+    type: etl
+    environments:
+      production:
+        provider: local
+        targets: [w1]
+        source: {{archive: "{project.address}", sha256: {project.sha256}}}
+        app_path: {project.root}/srv/worker
+        recovery: {project.recovery}
+"""
+    project.write()
+    run = project.run("deploy", "web,worker", "production", "--version", "v1", "--json")
+    assert run.code == 1, run.err
+    results = [line for line in run.lines if line["type"] == "result"]
+    assert [result["reason"] for result in results] == ["prepare_failed"] * 2
+    assert len(server.asked) == 1
+    assert [kind for kind, _ in circuits(project.run("events", "--json"))] == ["circuit.opened"]
