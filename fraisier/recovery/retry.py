@@ -70,12 +70,15 @@ class RetryStrategy(RecoveryStrategy):
         wait.
 
         A `retry_after` (seconds, in the context or on the error) is what the other side asked for: never wait
-        less.
+        less. A `wait(seconds)` in the context waits in place of `sleep`; whoever gave it knows its own deadline.
         """
         attempt = int(context.get("attempt", 1))
         if attempt >= self.max_attempts:
             return False
         delay_s = max(self.delay_for(attempt), _asked_for(context))
+        wait = context.get("wait")
+        if wait is not None:
+            return await wait(delay_s) is not False
         if self._within_deadline and anyio.current_time() + delay_s >= anyio.current_effective_deadline():
             return False
         await self._sleep(delay_s)
