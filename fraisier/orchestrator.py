@@ -495,6 +495,7 @@ class Orchestrator:
             backoff_factor=retry.backoff_factor,
             max_delay=retry.max_delay_s,
             rng=self._rng,
+            clock=self._clock,
         )
 
     def _hooks_here(self, resolver: Resolver) -> HooksHere:

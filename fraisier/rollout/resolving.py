@@ -106,7 +106,7 @@ class Resolving:
                 base_delay_s=retry.base_delay_s,
                 backoff_factor=retry.backoff_factor,
                 max_delay_s=retry.max_delay_s,
-                retry_after_s=retry_after_of(error),
+                retry_after_s=retry_after_of(error, clock=self._world.clock),
                 on_failure=self._settings.rollout.on_failure,
             ),
             timeout_s=_DECIDE_S,

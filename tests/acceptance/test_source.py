@@ -135,6 +135,15 @@ def test_a_server_that_comes_back_is_only_late(project: Archive, server: type[Fl
     assert scraped(project)['fraisier_provider_availability{provider="local"}'] == 1
 
 
+def test_a_busy_server_is_not_asked_before_it_wants_to(project: Archive, server: type[Flaky]) -> None:
+    """The header counts where it asks for more than the configured wait."""
+    server.refusals = [(429, {"Retry-After": "1"})]
+    run = project.deploy("v1")
+    assert (run.code, len(server.asked)) == (0, 2)
+    (decision,) = [line["data"] for line in run.lines if line["type"] == "recovery.decided"]
+    assert (decision["action"], decision["delay_s"]) == ("retry", 1.0)
+
+
 def circuits(run: Run) -> list[tuple[str, str]]:
     """Every change of a circuit, with whose it is."""
     return [

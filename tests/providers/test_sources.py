@@ -183,6 +183,29 @@ def test_what_an_address_shows() -> None:
     assert parse_remote("/conf/repo").is_local and parse_remote("file:///conf/repo").is_local
 
 
+async def test_a_server_that_is_busy_says_for_how_long(kit: Kit, unused_tcp_port: int) -> None:
+    """What it says is in the error, cut off where it cannot be a date any more."""
+    headers = {"/date": "Wed, 15 Nov 2023 12:00:00 GMT", "/seconds": "7", "/long": "9" * 500}
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        said = headers.get(request.path)
+        return web.Response(status=429 if said else 503, headers={"Retry-After": said} if said else {})
+
+    found = {}
+    async with serve(refuse, unused_tcp_port) as address:
+        for path in (*headers, "/silent"):
+            with pytest.raises(ProviderConnectionError) as caught:
+                source = Source(archive=f"{address}{path}", sha256="0" * 64)
+                await kit.provider().resolve(settings(source), "")
+            found[path] = caught.value.context
+    assert found == {
+        "/date": {"status": 429, "retry_after": headers["/date"]},
+        "/seconds": {"status": 429, "retry_after": "7"},
+        "/long": {"status": 429, "retry_after": "9" * 64},
+        "/silent": {"status": 503},
+    }
+
+
 @pytest.mark.parametrize(
     ("address", "server"),
     [

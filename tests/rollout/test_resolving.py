@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Any
 
 import anyio
@@ -140,9 +142,18 @@ def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
     assert took_s < 1
 
 
-def test_the_source_says_how_long_to_wait() -> None:
+@pytest.mark.parametrize("step", ["resolve", "stage"])
+@pytest.mark.parametrize("form", ["number", "text", "date"])
+def test_the_other_side_says_how_long_to_wait(step: str, form: str) -> None:
+    """Dates are read on the orchestrator's clock."""
     stage = Stage(settings())
-    stage.world.fail("resolve", times=1, error=asked_to_wait)
+
+    def busy() -> FraisierError:
+        date = datetime.fromtimestamp(stage.clock.now_us() / 1e6 + 95, UTC)
+        said = {"number": 95, "text": "95", "date": format_datetime(date, usegmt=True)}[form]
+        return ProviderConnectionError("it answered 503", context={"retry_after": said})
+
+    stage.world.fail(step, times=1, error=busy)
     result, took_s = stage.play(lambda o: timed(o, deploy))
     assert (result.outcome, took_s >= 90) == ("succeeded", True)
 

@@ -28,6 +28,7 @@ _OUT_OF_REACH = (
     "Operation timed out",
     "Failed to connect",
     "Couldn't connect to server",
+    "The requested URL returned error: 429",
     "The requested URL returned error: 5",
     "early EOF",
 )
