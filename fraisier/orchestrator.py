@@ -20,8 +20,8 @@ from fraisier.bus import Bus, BusStatistics
 from fraisier.clock import Clock, SystemClock
 from fraisier.config.addresses import addresses
 from fraisier.config.resolve import Resolver
-from fraisier.config.schema import Config, Environment
-from fraisier.error_handler import RecoveryResponder
+from fraisier.config.schema import Config, Environment, Retry
+from fraisier.error_handler import ErrorHandler, RecoveryResponder
 from fraisier.errors import FraisierError, NotFoundError, UsageError
 from fraisier.events import Actor, Event, Record
 from fraisier.events import types as ev
@@ -36,6 +36,7 @@ from fraisier.metrics import MetricsRecorder, MetricsSubscriber
 from fraisier.providers.base import Action, Provider, ProviderFactory, ProviderServices
 from fraisier.providers.hooks import HookRunner, HooksHere
 from fraisier.providers.registry import find_factory
+from fraisier.recovery import RetryStrategy
 from fraisier.redaction import Redactor
 from fraisier.rollout import resume
 from fraisier.rollout.circuits import Circuits, unguarded
@@ -66,9 +67,10 @@ class Orchestrator:
 
     `store` is a URL (`sqlite:///PATH`, `memory:`) or a journal of your own; empty means the configuration's, else the
     default place. Every other argument replaces one port: the clock, identifiers, randomness (for jitter), the process
-    table, the environment that secrets come from, providers by type, the metrics recorder, what runs hooks here. Nothing
-    is shared between two orchestrators of one process. Use it as an async context manager; leaving it drains the
-    subscribers, with a deadline.
+    table, the environment that secrets come from, providers by type, the metrics recorder, what runs hooks here, the error
+    handler. Strategies that are registered with `orchestrator.error_handler` are asked about a failure before those of the
+    environment, and it counts the errors of all deployments. Nothing is shared between two orchestrators of one process. Use
+    it as an async context manager; leaving it drains the subscribers, with a deadline.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Orchestrator:
         metrics: MetricsRecorder | None = None,
         redactor: Redactor | None = None,
         hook_runner: HookRunner | None = None,
+        error_handler: ErrorHandler | None = None,
         drain_s: float = 5.0,
     ) -> None:
         self.config = config
@@ -96,6 +99,7 @@ class Orchestrator:
         self._providers = dict(providers or {})
         self._actor = actor or local_actor("api")
         self._metrics = metrics or MetricsRecorder()
+        self.error_handler = error_handler or ErrorHandler(clock=self._clock)
         self.redactor = redactor or Redactor()
         resolver = Resolver(
             self._environ, self.redactor, Path(config.path).parent if config.path else Path.cwd()
@@ -147,6 +151,7 @@ class Orchestrator:
             subjects=self._subjects,
             helm=self._helm,
             make_provider=self._make_provider,
+            make_retry=self._make_retry,
             hook_runner=hook_runner or self._hooks_here(resolver),
         )
         self._steering = Steering(self._world, self._actor, self._run)
@@ -180,7 +185,7 @@ class Orchestrator:
         health = HealthResponder(self._subject, clock=self._clock, emit=self.bus.emit)
         stack.push_async_callback(health.aclose)
         self.bus.respond(ev.HealthRequested, health)
-        self.bus.respond(ev.RecoveryRequested, RecoveryResponder(rng=self._rng))
+        self.bus.respond(ev.RecoveryRequested, RecoveryResponder(self.error_handler, rng=self._rng))
         key = load_or_make_key(self._world.resolver.text(self.config.audit.key, {}), self._store_directory)
         audit = AuditSubscriber(self.journal, self.bus.publish, key=key.secret, key_id=key.id)
         self.bus.subscribe(audit.name, audit.patterns, audit, durable=True)
@@ -479,9 +484,20 @@ class Orchestrator:
                 resolver=self._world.resolver,
                 cache_dir=str(self._cache_dir()),
                 environ=self._environ,
+                guard=self._circuits.guard(settings),
             )
         )
         return self._circuits.guarded(provider, settings)
+
+    def _make_retry(self, retry: Retry) -> RetryStrategy:
+        return RetryStrategy(
+            max_attempts=retry.max_attempts,
+            base_delay=retry.base_delay_s,
+            backoff_factor=retry.backoff_factor,
+            max_delay=retry.max_delay_s,
+            rng=self._rng,
+            clock=self._clock,
+        )
 
     def _hooks_here(self, resolver: Resolver) -> HooksHere:
         return HooksHere(

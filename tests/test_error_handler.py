@@ -10,25 +10,23 @@ import anyio
 import pytest
 
 from fraisier.error_handler import ContextualErrorHandler, ErrorHandler, RecoveryResponder
+from fraisier.error_handler.responder import REGISTERED_S
 from fraisier.errors import (
     ConfigurationError,
     DeploymentError,
-    FraisierError,
     HealthCheckError,
     ProviderConnectionError,
     ProviderError,
 )
 from fraisier.events.types import RecoveryDecided, RecoveryRequested
-from fraisier.recovery import RecoveryStrategy, RetryStrategy, RollbackRecoveryStrategy
+from fraisier.recovery import FallbackStrategy, RecoveryStrategy, RetryStrategy, RollbackRecoveryStrategy
 from fraisier.testing import VirtualClock, run_virtual
 
 
 class Noted(RecoveryStrategy):
     """Writes its name and what it was given into a list, and answers as told."""
 
-    def __init__(
-        self, name: str, log: list[tuple[str, Mapping[str, Any]]], answer: bool | FraisierError
-    ) -> None:
+    def __init__(self, name: str, log: list[tuple[str, Mapping[str, Any]]], answer: bool | Exception) -> None:
         self.name = name
         self.log = log
         self.answer = answer
@@ -38,7 +36,7 @@ class Noted(RecoveryStrategy):
 
     async def execute_recovery(self, context: Mapping[str, Any]) -> bool:
         self.log.append((self.name, context))
-        if isinstance(self.answer, FraisierError):
+        if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
@@ -114,6 +112,54 @@ def test_a_failing_strategy_does_not_hide_the_error_or_stop_the_next() -> None:
     handler.register_strategy(ProviderError, Noted("good", log, answer=True))
     assert handled(handler, error)
     assert error.__notes__ == ["bad failed too: the second"]
+
+
+def test_what_any_strategy_raises_neither_replaces_the_error_nor_ends_the_search() -> None:
+    """Its failure may be of any class, and asking it may fail as well. Without a way out the very error comes out."""
+    log: list[Any] = []
+    error = DeploymentError("original")
+
+    class Unable(Noted):
+        def can_recover(self, error: BaseException) -> bool:
+            raise KeyError("target")
+
+    async def no_ssh() -> None:
+        raise ConnectionRefusedError("no ssh")
+
+    handler = ErrorHandler()
+    handler.register_strategy(DeploymentError, Noted("bad", log, OSError("no disk")))
+    handler.register_strategy(DeploymentError, Unable("worse", log, answer=True))
+    handler.register_strategy(DeploymentError, RollbackRecoveryStrategy(rollback_on_deployment_error=True))
+    handler.register_strategy(DeploymentError, Noted("last", log, answer=False))
+    with pytest.raises(DeploymentError) as raised:
+        handled(handler, error, context={"rollback": no_ssh})
+    assert raised.value is error
+    assert error.__context__ is None
+    assert error.__notes__ == [
+        "bad failed too: OSError('no disk')",
+        "worse failed too: KeyError('target')",
+        "the rollback failed too: ConnectionRefusedError('no ssh')",
+    ]
+    assert [name for name, _ in log] == ["bad", "last"]
+
+
+def test_a_strategy_that_is_cancelled_is_not_one_that_failed() -> None:
+    """Cancellation goes through, and no further strategy begins."""
+    log: list[Any] = []
+    error = DeploymentError("original")
+
+    async def run() -> bool:
+        handler = ErrorHandler()
+        handler.register_strategy(
+            DeploymentError, RollbackRecoveryStrategy(rollback_on_deployment_error=True)
+        )
+        handler.register_strategy(DeploymentError, Noted("last", log, answer=True))
+        with anyio.move_on_after(1) as scope:
+            await handler.handle_error(error, {"rollback": anyio.sleep_forever})
+        return scope.cancelled_caught
+
+    assert run_virtual(run)
+    assert (log, getattr(error, "__notes__", [])) == ([], [])
 
 
 def test_retry_through_the_handler_really_waits() -> None:
@@ -314,20 +360,141 @@ def test_after_these_errors_nothing_is_undone(error_type: str) -> None:
     assert (answer.action, answer.strategy) == ("stop", "never_rolled_back")
 
 
-def test_an_embedder_can_bring_a_handler() -> None:
-    """The factory's strategies decide in place of ours."""
+def answered(handler: ErrorHandler, **fields: Any) -> tuple[RecoveryDecided, float]:
+    """Ask a responder with this handler about a lost connection; return its answer, and when it came."""
+    event = RecoveryRequested(
+        **{
+            "step": "stage",
+            "attempt": 1,
+            "error_type": "ProviderConnectionError",
+            "recoverable": True,
+            **fields,
+        }
+    )
 
-    def factory(event: RecoveryRequested, sleep: Any) -> ErrorHandler:
-        handler = ErrorHandler()
-        retry = RetryStrategy(9, base_delay=7.0, jitter=False, sleep=sleep, within_deadline=False)
-        handler.register_strategy(ProviderConnectionError, retry)
-        handler.register_strategy(DeploymentError, RollbackRecoveryStrategy())
-        return handler
+    async def run() -> tuple[RecoveryDecided, float]:
+        return await RecoveryResponder(handler)(event), anyio.current_time()
 
-    async def run() -> RecoveryDecided:
-        event = RecoveryRequested(
-            step="stage", attempt=1, error_type="ProviderConnectionError", recoverable=True
-        )
-        return await RecoveryResponder(factory)(event)
+    return run_virtual(run)
 
-    assert run_virtual(run).delay_s == 7.0
+
+def test_a_registered_strategy_comes_before_the_environment_s() -> None:
+    """What it would wait is in the decision, and under its own name."""
+    handler = ErrorHandler()
+    patient = RetryStrategy(9, base_delay=70.0, max_delay=90.0, jitter=False)
+    patient.name = "patient"
+    handler.register_strategy(ProviderConnectionError, patient)
+    answer, at_s = answered(handler)
+    assert (answer.action, answer.strategy, answer.delay_s, at_s) == ("retry", "patient", 70.0, 0.0)
+
+
+def test_a_registered_strategy_that_acted_is_followed_by_a_try_at_once() -> None:
+    """It gets the facts of the failure; the next question finds nothing of this one."""
+    log: list[tuple[str, Mapping[str, Any]]] = []
+    handler = ErrorHandler()
+    handler.register_strategy("FraisierError", Noted("dial_in", log, answer=True))
+    answer, _ = answered(handler, target="web-1", deployment_id="d1", provider="local", attempt=2)
+    assert (answer.action, answer.strategy, answer.delay_s) == ("retry", "dial_in", 0.0)
+    facts = {key: log[0][1][key] for key in ("target", "step", "deployment_id", "provider", "attempt")}
+    assert facts == {
+        "target": "web-1",
+        "step": "stage",
+        "deployment_id": "d1",
+        "provider": "local",
+        "attempt": 2,
+    }
+    answered(handler)
+    assert (log[1][1]["target"], log[1][1]["attempt"]) == ("", 1)
+
+
+@pytest.mark.parametrize("answer", [False, OSError("no modem")])
+def test_where_a_registered_strategy_does_not_help_the_environment_s_is_asked(answer: Any) -> None:
+    handler = ErrorHandler()
+    handler.register_strategy(ProviderError, Noted("dial_in", [], answer))
+    assert answered(handler)[0].strategy == "retry"
+
+
+def test_a_registered_strategy_that_hangs_is_cut_off() -> None:
+    """Before the question itself is given up."""
+
+    class Hanging(Noted):
+        async def execute_recovery(self, context: Mapping[str, Any]) -> bool:
+            await anyio.sleep_forever()
+            return True
+
+    handler = ErrorHandler()
+    handler.register_strategy(ProviderError, Hanging("hanging", [], answer=True))
+    answer, at_s = answered(handler)
+    assert (answer.action, answer.strategy, at_s) == ("retry", "retry", REGISTERED_S)
+
+
+@pytest.mark.parametrize(
+    ("fields", "strategy", "expected"),
+    [
+        ({"step": ""}, RetryStrategy(9), "rollback"),
+        ({"step": "prepare", "fallbacks": ("standby",)}, RetryStrategy(9), "fallback"),
+        ({"step": "prepare", "fallbacks": ("standby",)}, FallbackStrategy("elsewhere"), "fallback"),
+        ({}, FallbackStrategy("standby"), "retry"),
+        ({}, RollbackRecoveryStrategy(rollback_on_deployment_error=True), "retry"),
+    ],
+)
+def test_a_wish_that_is_no_answer_leaves_the_question_to_the_environment(
+    fields: dict[str, Any], strategy: RecoveryStrategy, expected: str
+) -> None:
+    """Nothing is waited for, and only places that are left are gone to."""
+    handler = ErrorHandler()
+    handler.register_strategy("FraisierError", strategy)
+    answer, at_s = answered(handler, **fields)
+    assert (answer.action, answer.strategy, at_s) == (expected, expected, 0.0)
+    assert answer.fallback in ("", "standby")
+
+
+def test_a_registered_strategy_chooses_among_the_places_that_are_left() -> None:
+    handler = ErrorHandler()
+    handler.register_strategy(ProviderError, FallbackStrategy("second"))
+    answer, _ = answered(handler, step="prepare", fallbacks=("first", "second"))
+    assert (answer.action, answer.fallback) == ("fallback", "second")
+
+
+@pytest.mark.parametrize("fields", [{"step": "verify"}, {"attempt": 3}, {"step": "", "on_failure": "hold"}])
+def test_no_strategy_overrules_what_may_not_be(fields: dict[str, Any]) -> None:
+    """It is not even asked; the error counts all the same."""
+    log: list[Any] = []
+    handler = ErrorHandler()
+    handler.register_strategy("FraisierError", Noted("dial_in", log, answer=True))
+    assert answered(handler, **fields)[0].action in ("fail", "hold")
+    assert log == []
+    assert handler.get_error_stats()["total_errors"] == 1
+
+
+def test_a_code_matches_exactly_and_a_class_name_what_derives_from_it() -> None:
+    """PROVIDER_ERROR is the code of one class; ProviderError is the name of a family."""
+    handler = ErrorHandler()
+    handler.register_strategy("PROVIDER_ERROR", Noted("code", [], answer=True))
+    handler.register_strategy("ProviderError", Noted("name", [], answer=True))
+    assert [one.name for one in handler.strategies_for(ProviderConnectionError("x"))] == ["name"]
+    assert [one.name for one in handler.strategies_for(ProviderError("x"))] == ["code", "name"]
+
+
+def test_statistics_tell_who_was_asked_and_who_helped() -> None:
+    """By name, beside the errors; a reset forgets them."""
+    handler = ErrorHandler()
+    handler.register_strategy(ProviderError, Noted("first", [], answer=False))
+    handler.register_strategy(ProviderError, Noted("second", [], answer=True))
+    for _ in range(2):
+        handled(handler, ProviderError("x"))
+    handled(handler, ValueError("x"), reraise=False)
+    stats = handler.statistics()
+    assert stats["strategies"] == {"first": {"asked": 2, "helped": 0}, "second": {"asked": 2, "helped": 2}}
+    assert stats["errors_by_type"] == {"ProviderError": 2, "ValueError": 1}
+    handler.reset_stats()
+    assert handler.statistics()["strategies"] == {}
+
+
+def test_the_counts_of_strategies_are_bounded() -> None:
+    """Beyond 256 names further ones count together."""
+    handler = ErrorHandler()
+    for number in range(300):
+        handler.register_strategy(ProviderError, Noted(f"s{number}", [], answer=False))
+    handled(handler, ProviderError("x"), reraise=False)
+    assert handler.statistics()["strategies"]["other"] == {"asked": 44, "helped": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -30,7 +31,7 @@ from fraisier.recovery import (
     RollbackRecoveryStrategy,
     retry_after_of,
 )
-from fraisier.testing import run_virtual
+from fraisier.testing import VirtualClock, run_virtual
 
 LOST = ProviderConnectionError("the link is down")
 
@@ -998,6 +999,85 @@ def test_a_retry_after_that_is_no_number_is_no_wish(asked: object) -> None:
     assert run_virtual(run) == (True, 1.0)
 
 
+NOON_US = 1_700_049_600_000_000
+"""Wed, 15 Nov 2023 12:00:00 GMT."""
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ("30", 30.0),
+        (" 30 ", 30.0),
+        ("1.5", 1.5),
+        ("0", 0.0),
+        ("-5", 0.0),
+        (-5, 0.0),
+        ("Wed, 15 Nov 2023 12:00:40 GMT", 40.0),
+        ("Wednesday, 15-Nov-23 12:00:40 GMT", 40.0),
+        ("Wed Nov 15 12:00:40 2023", 40.0),
+        ("Wed, 15 Nov 2023 14:00:40 +0200", 40.0),
+        ("Wed, 15 Nov 2023 11:00:00 GMT", 0.0),
+        ("Fri, 15 Nov 2030 12:00:00 GMT", 86_400.0),
+        ("Fri, 99 Nov 9999 99:00:00 GMT", 0.0),
+        ("999999999999", 86_400.0),
+        ("9" * 400, 0.0),
+        (86_401, 86_400.0),
+        (10**400, 86_400.0),
+        (math.inf, 86_400.0),
+        (-math.inf, 0.0),
+        (math.nan, 0.0),
+        ("nan", 0.0),
+        ("inf", 0.0),
+        ("", 0.0),
+        (b"30", 0.0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(asked: object, seconds: float) -> None:
+    """As in the header of that name: dates are compared with the given clock, and nobody is waited for longer than a day."""
+    busy = ProviderUnavailableError("busy", context={"retry_after": asked})
+    assert retry_after_of(busy, clock=VirtualClock(NOON_US)) == seconds
+
+
+def test_a_date_is_waited_for_on_the_strategy_s_clock() -> None:
+    """In the context as on the error."""
+    clock, date = VirtualClock(NOON_US), "Wed, 15 Nov 2023 12:01:00 GMT"
+    busy = ProviderUnavailableError("busy", context={"retry_after": date})
+
+    async def run() -> list[tuple[bool, float]]:
+        return [
+            await timed(steady(base_delay=1.0, clock=clock), error=busy),
+            await timed(steady(base_delay=1.0, clock=VirtualClock(NOON_US)), retry_after="30"),
+        ]
+
+    assert run_virtual(run) == [(True, 60.0), (True, 30.0)]
+
+
+def test_without_a_clock_a_date_is_compared_with_the_machine_s() -> None:
+    past, future = "Wed, 15 Nov 2023 12:00:00 GMT", "Fri, 15 Nov 2199 12:00:00 GMT"
+    asked = [
+        retry_after_of(ProviderUnavailableError("", context={"retry_after": at})) for at in (past, future)
+    ]
+    assert asked == [0.0, 86_400.0]
+
+
+@pytest.mark.parametrize(("answer", "expected"), [(None, True), (True, True), (False, False)])
+def test_who_waits_for_a_retry_may_be_given_and_may_refuse(answer: bool | None, expected: bool) -> None:
+    """Then the strategy does not wait itself, and leaves deadlines to whoever does."""
+    waited: list[float] = []
+
+    async def wait(seconds: float) -> bool | None:
+        waited.append(seconds)
+        return answer
+
+    async def run() -> tuple[bool, float]:
+        with anyio.move_on_after(5):
+            return await timed(steady(base_delay=10.0), wait=wait)
+        raise AssertionError("it waited itself")
+
+    assert run_virtual(run) == (expected, 0.0)
+    assert waited == [10.0]
+
+
 def test_retry_after_may_be_an_attribute_of_any_error() -> None:
     """As other libraries have it; the context's own wish goes first."""
 
@@ -1072,6 +1152,27 @@ def test_what_fails_during_a_recovery_is_noted_in_words() -> None:
 
     assert run_virtual(run) == [False, False]
     assert error.__notes__ == ["the fallback failed too: no way", "the rollback failed too: no way"]
+
+
+def test_a_recovery_may_fail_with_any_error() -> None:
+    """What is not one of ours is noted with its class."""
+    error = ProviderError("gone")
+
+    async def fails(*_: Any) -> None:
+        raise ConnectionRefusedError("no ssh")
+
+    async def run() -> list[bool]:
+        context = {"error": error, "attempt": 1, "switch_provider": fails, "rollback": fails}
+        return [
+            await FallbackStrategy("other").execute_recovery(context),
+            await RollbackRecoveryStrategy().execute_recovery(context),
+        ]
+
+    assert run_virtual(run) == [False, False]
+    assert error.__notes__ == [
+        "the fallback failed too: ConnectionRefusedError('no ssh')",
+        "the rollback failed too: ConnectionRefusedError('no ssh')",
+    ]
 
 
 def test_a_recovery_without_an_error_in_its_context_notes_nothing() -> None:

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fraisier.clock import Clock, SystemClock, rfc3339
-from fraisier.errors import FraisierError
 from fraisier.recovery import RecoveryStrategy
+from fraisier.recovery.fallback import note_failure
 
 ErrorKey = type[BaseException] | str
-"""An error class (its subclasses too), a class's name (likewise), or an error code."""
+"""An error class (its subclasses too), a class's name (likewise), or an error code (exactly that one: `PROVIDER_ERROR` is not
+a `PROVIDER_CONNECTION_ERROR`, though the class of the one derives from the other's)."""
 
 TYPES_MAX = 256
 
 
-class ErrorHandler:
-    """Finds a way out of errors. Strategies are tried in the order in which they were registered.
+@dataclass
+class _Use:
+    """How often a strategy was asked for a way out, and how often it had one."""
 
-    Statistics are bounded: the last `recent_max` errors, and at most 256 class names (further ones count as
-    `other`).
+    asked: int = 0
+    helped: int = 0
+
+
+class ErrorHandler:
+    """Finds a way out of errors. Strategies are tried in the order in which they were registered. Of an error nothing is kept
+    but statistics, so many tasks may hand theirs to one handler.
+
+    Statistics are bounded: the last `recent_max` errors, and at most 256 names of classes and of strategies (further ones
+    count as `other`).
     """
 
     def __init__(self, *, clock: Clock | None = None, recent_max: int = 100) -> None:
@@ -29,10 +40,13 @@ class ErrorHandler:
         self._by_type: Counter[str] = Counter()
         self._recent: deque[dict[str, Any]] = deque(maxlen=recent_max)
         self._total = 0
+        self._uses: dict[str, _Use] = {}
 
     def register_strategy(self, error_type: ErrorKey, strategy: RecoveryStrategy) -> None:
-        """Use `strategy` for errors of a class, a class name or a code, after the strategies registered
-        before."""
+        """Use `strategy` for errors of a class, of a class's name, or with a code, after the strategies registered before.
+
+        A class and a name also match the errors of subclasses; a code matches only errors with that very code.
+        """
         self._strategies.append((error_type, strategy))
 
     def strategies_for(self, error: BaseException) -> list[RecoveryStrategy]:
@@ -48,22 +62,37 @@ class ErrorHandler:
     ) -> bool:
         """Return True as soon as a strategy recovered; otherwise raise `error` itself, or return False.
 
-        `context` is given to the strategies together with `error` and `attempt` (1 unless it says another). A
-        strategy that fails with one of our own errors did not help: its error becomes a note on `error`.
+        `context` is given to the strategies together with `error` and `attempt` (1 unless it says another). A strategy that
+        raises, whatever it is, did not help: its error becomes a note on `error`, and the next one is tried.
         """
-        self._count(error, context or {})
-        full = {"attempt": 1, **(context or {}), "error": error}
-        for strategy in self.strategies_for(error):
-            if not strategy.can_recover(error):
-                continue
-            try:
-                if await strategy.execute_recovery(full):
-                    return True
-            except FraisierError as failure:
-                error.add_note(f"{strategy.name} failed too: {failure}")
+        if await self.recover(error, context) is not None:
+            return True
         if reraise:
             raise error
         return False
+
+    async def recover(
+        self, error: BaseException, context: Mapping[str, Any] | None = None
+    ) -> RecoveryStrategy | None:
+        """Do as `handle_error` does, and return the strategy that recovered, or None."""
+        self.count(error, context)
+        full = {"attempt": 1, **(context or {}), "error": error}
+        for strategy in self.strategies_for(error):
+            try:
+                if not strategy.can_recover(error):
+                    continue
+                use = self._use(strategy.name)
+                use.asked += 1
+                if await strategy.execute_recovery(full):
+                    use.helped += 1
+                    return strategy
+            except Exception as failure:  # noqa: BLE001 - whatever a strategy raises, the error is the one to know of
+                note_failure(error, strategy.name, failure)
+        return None
+
+    def count(self, error: BaseException, context: Mapping[str, Any] | None = None) -> None:
+        """Add an error to the statistics for which there is nothing to be tried."""
+        self._count(error, context or {})
 
     def get_error_stats(self) -> dict[str, Any]:
         """Return total_errors, errors_by_type (by class name) and recent_errors (oldest first,
@@ -74,11 +103,21 @@ class ErrorHandler:
             "recent_errors": list(self._recent),
         }
 
+    def statistics(self) -> dict[str, Any]:
+        """Return `get_error_stats()` with `strategies`: by name, how often each was `asked` and how often it `helped`."""
+        uses = {name: {"asked": use.asked, "helped": use.helped} for name, use in self._uses.items()}
+        return {**self.get_error_stats(), "strategies": uses}
+
     def reset_stats(self) -> None:
         """Forget all errors, not the strategies."""
+        self._uses.clear()
         self._by_type.clear()
         self._recent.clear()
         self._total = 0
+
+    def _use(self, name: str) -> _Use:
+        known = name in self._uses or len(self._uses) < TYPES_MAX
+        return self._uses.setdefault(name if known else "other", _Use())
 
     def _count(self, error: BaseException, context: Mapping[str, Any]) -> None:
         name = type(error).__name__

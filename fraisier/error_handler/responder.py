@@ -1,112 +1,156 @@
 """The one answer to RecoveryRequested: what the runner shall do after a failure.
 
-The strategies are the real ones; what they would do (wait, switch, roll back) is written into the decision instead,
-because the runner acts only once the decision is in the journal.
+The strategies are the real ones: those that an embedder registered, then that of the environment. What they would do (wait,
+switch, roll back) is written into the decision instead, because the runner acts only once the decision is in the journal.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+
+import anyio
 
 from fraisier.error_handler.handler import ErrorHandler
 from fraisier.errors import (
     DeploymentError,
     FraisierError,
     ProviderConnectionError,
-    ProviderError,
     error_class,
 )
 from fraisier.events.types import RecoveryDecided, RecoveryRequested
-from fraisier.recovery import FallbackStrategy, RetryStrategy, RollbackRecoveryStrategy
+from fraisier.recovery import (
+    FallbackStrategy,
+    RecoveryStrategy,
+    RetryStrategy,
+    RollbackRecoveryStrategy,
+)
 from fraisier.recovery.rollback import NEVER_ROLLED_BACK
 
-RETRIED_STEPS = frozenset({"fetch", "stage", "drain", "switch", "restart", "admit"})
-"""Steps whose repetition is harmless or settled by a look at the target."""
+RETRIED_STEPS = frozenset({"resolve", "fetch", "stage", "drain", "switch", "restart", "admit"})
+"""Steps whose repetition is harmless or settled by a look at the target, and the question what a version means."""
 
-Sleep = Callable[[float], Awaitable[object]]
-HandlerFactory = Callable[[RecoveryRequested, Sleep], ErrorHandler]
-"""Makes the handler for one request. Its strategies wait through the given function, which notes the
-delay."""
+REGISTERED_S = 20.0
+"""How long the strategies that an embedder registered may take over one question; less than whoever asked waits."""
 
 
 @dataclass
 class Draft:
-    """What the strategies asked for while they were tried."""
+    """What strategies ask for while they are tried. A wish that is no answer to the question is refused, with False."""
 
+    fallbacks: tuple[str, ...] = ()
+    is_step: bool = False
     action: str = "fail"
     strategy: str = ""
     delay_s: float = 0.0
     fallback: str = ""
 
-    async def wait(self, delay_s: float) -> None:
+    @classmethod
+    def of(cls, event: RecoveryRequested) -> Draft:
+        """Return the empty answer to a question."""
+        return cls(event.fallbacks, is_step=bool(event.step) and not event.fallbacks)
+
+    async def wait(self, delay_s: float) -> bool:
         """Note a wait before a further try."""
-        self.action, self.strategy, self.delay_s = "retry", RetryStrategy.name, delay_s
+        if self.is_step:
+            self.action, self.delay_s = "retry", delay_s
+        return self.is_step
 
     async def rollback(self) -> bool:
         """Note that the deployment goes back."""
-        self.action, self.strategy = "rollback", RollbackRecoveryStrategy.name
+        if self.is_step or self.fallbacks:
+            return False
+        self.action = "rollback"
         return True
 
     async def switch(self, fallback: str) -> bool:
         """Note that the deployment goes through another provider."""
-        self.action, self.strategy, self.fallback = "fallback", FallbackStrategy.name, fallback
+        if fallback not in self.fallbacks:
+            return False
+        self.action, self.fallback = "fallback", fallback
         return True
 
 
 class RecoveryResponder:
-    """Answers RecoveryRequested: about a step at a target (retry or fail), about a preparation that failed and has a
-    fallback left, or, without a step, about the deployment."""
+    """Answers RecoveryRequested: about a step at a target or the question to the source (retry or fail), about a preparation
+    that failed and has a fallback left, or, without a step, about the deployment.
 
-    def __init__(
-        self, handler_factory: HandlerFactory | None = None, *, rng: random.Random | None = None
-    ) -> None:
+    `handler` lives as long as the responder: it counts every error that a deployment asks about, and the strategies that are
+    registered with it come before the environment's own. They get the facts of the request in their context, with `wait`,
+    `switch_provider` and `rollback`, which note what is wanted, or return False where that is no answer. When a step failed,
+    one that returns True without a wish has put things right itself, and the step is tried again at once. None can overrule
+    what `refusal_of` says, and one that hangs is cut off.
+    """
+
+    def __init__(self, handler: ErrorHandler | None = None, *, rng: random.Random | None = None) -> None:
+        self.handler = handler or ErrorHandler()
         self._rng = rng or random.SystemRandom()
-        self._factory = handler_factory or self._default_handler
 
     async def __call__(self, event: RecoveryRequested) -> RecoveryDecided:
         """Decide, and change nothing."""
-        error, draft = error_of(event), Draft()
+        error = error_of(event)
         refusal = refusal_of(event, error)
-        if not refusal:
-            handler = self._factory(event, draft.wait)
-            context: dict[str, Any] = {
-                "attempt": event.attempt,
-                "rollback": draft.rollback,
-                "switch_provider": draft.switch,
-                "retry_after": event.retry_after_s or None,
-            }
-            recovered = await handler.handle_error(error, context, reraise=False)
-            if recovered and draft.action != "fail":
+        if refusal:
+            self.handler.count(error, _facts(event))
+        else:
+            draft = await self._registered(event, error) or await self._configured(event, error)
+            if draft is not None:
                 return _decided(event, draft, event.code.lower() or "failed", event.message)
             refusal = "no_strategy"
         action = "fail" if event.step else _without_rollback(event, error)
         return _decided(event, Draft(action=action, strategy=refusal), refusal, _DETAILS[refusal])
 
-    def _default_handler(self, event: RecoveryRequested, sleep: Sleep) -> ErrorHandler:
-        handler = ErrorHandler(recent_max=1)
-        if event.fallbacks:
-            handler.register_strategy(ProviderError, FallbackStrategy(event.fallbacks[0]))
-        elif event.step:
-            handler.register_strategy(FraisierError, self._retry(event, sleep))
-        else:
-            handler.register_strategy(
-                DeploymentError, RollbackRecoveryStrategy(rollback_on_deployment_error=True)
-            )
-        return handler
+    async def _registered(self, event: RecoveryRequested, error: FraisierError) -> Draft | None:
+        """Return what a registered strategy wants, or None."""
+        draft, strategy = Draft.of(event), None
+        with anyio.move_on_after(REGISTERED_S):
+            strategy = await self.handler.recover(error, _facts(event, draft))
+        if strategy is None:
+            return None
+        if draft.action == "fail" and draft.is_step:
+            draft.action = "retry"  # it put things right itself
+        draft.strategy = strategy.name
+        return draft if draft.action != "fail" else None
 
-    def _retry(self, event: RecoveryRequested, sleep: Sleep) -> RetryStrategy:
+    async def _configured(self, event: RecoveryRequested, error: FraisierError) -> Draft | None:
+        """Return what the strategy of the environment wants, or None. It lives for this question only."""
+        draft, strategy = Draft.of(event), self._strategy(event)
+        context = {**_facts(event, draft), "error": error}
+        if strategy.can_recover(error) and await strategy.execute_recovery(context):
+            draft.strategy = strategy.name
+            return draft
+        return None
+
+    def _strategy(self, event: RecoveryRequested) -> RecoveryStrategy:
+        if event.fallbacks:
+            return FallbackStrategy(event.fallbacks[0])
+        if not event.step:
+            return RollbackRecoveryStrategy(rollback_on_deployment_error=True)
         return RetryStrategy(
             max_attempts=event.max_attempts,
             base_delay=event.base_delay_s,
             backoff_factor=event.backoff_factor,
             max_delay=event.max_delay_s,
             rng=self._rng,
-            sleep=sleep,
-            within_deadline=False,
         )
+
+
+def _facts(event: RecoveryRequested, draft: Draft | None = None) -> dict[str, Any]:
+    """Return what strategies may want to know of the failure, and what they may ask for."""
+    facts: dict[str, Any] = {
+        "attempt": event.attempt,
+        "retry_after": event.retry_after_s or None,
+        "deployment_id": event.deployment_id,
+        "fraise": event.fraise,
+        "environment": event.environment,
+        "target": event.target,
+        "step": event.step,
+        "provider": event.provider,
+    }
+    if draft is not None:
+        facts |= {"wait": draft.wait, "rollback": draft.rollback, "switch_provider": draft.switch}
+    return facts
 
 
 _DETAILS = {

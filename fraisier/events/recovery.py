@@ -6,8 +6,8 @@ from fraisier.events.base import Event, StepEvent
 
 
 class RecoveryRequested(StepEvent, frozen=True, tag="recovery.requested"):
-    """A step, or a deployment, failed and the runner asks what to do. `fallbacks` are the places that it may still go to,
-    when nothing was changed yet."""
+    """A step, the question to the source (`resolve`), or a deployment, failed and the runner asks what to do. `fallbacks`
+    are the places that it may still go to, when nothing was changed yet."""
 
     provider: str = ""
     code: str = ""
@@ -80,8 +80,8 @@ class RollbackFailed(Event, frozen=True, tag="rollback.failed"):
 
 
 class CircuitEvent(Event, frozen=True, kw_only=True):
-    """What the changes of a circuit share: whose calls it passes or refuses (a provider and the address of a target), and
-    the circuit's state before."""
+    """What the changes of a circuit share: whose calls it passes or refuses (a provider and the address of a target, or
+    the server of a source), and the circuit's state before."""
 
     resource: str = ""
     provider: str = ""

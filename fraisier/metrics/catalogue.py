@@ -38,7 +38,7 @@ METRICS: tuple[MetricSpec, ...] = (
         "fraisier_deployment_errors_total",
         "counter",
         ("provider", "error_type"),
-        "Failed attempts of steps and hooks, and locks that were waited for in vain, by error class.",
+        "Failed attempts of steps and hooks, sources out of reach, and locks that were waited for in vain, by error class.",
     ),
     MetricSpec(
         "fraisier_rollbacks_total",
@@ -99,7 +99,7 @@ METRICS: tuple[MetricSpec, ...] = (
         "fraisier_step_retries_total",
         "counter",
         ("provider", "step"),
-        "Steps that were tried again after a failure.",
+        "Steps that were tried again after a failure, and sources that were asked again.",
     ),
     MetricSpec(
         "fraisier_hook_duration_seconds",

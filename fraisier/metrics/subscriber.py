@@ -163,7 +163,9 @@ class MetricsSubscriber:
             # It ended before it began (locked, unreachable): the gauge goes up and down again.
             self._recorder.record_deployment_start(run.provider, run.fraise_type)
         self._recorder.record_deployment_complete(run.provider, run.fraise_type, status, duration)
-        if status not in ("succeeded", "unchanged"):
+        if status in ("succeeded", "unchanged"):  # one that changed nothing took no step that would say so
+            self._recorder.set_provider_availability(run.provider, available=True)
+        else:
             self._recorder.record_failure(run.provider, event.reason)
         if event.fraise:
             self._recorder.record_fraise(

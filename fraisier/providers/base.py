@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, ClassVar, Literal, Protocol
 
 import msgspec
@@ -157,13 +158,27 @@ class Provider(Protocol):
         ...
 
 
+ConnectionGuard = Callable[[str], AbstractAsyncContextManager[None]]
+"""Surrounds a connection to a server that versions come from, whose name it is given (`source:HOST:PORT`, no credentials).
+
+Raises ProviderUnavailableError instead when that server is left alone for now; a ProviderConnectionError inside is a
+failure of the server."""
+
+
+def always_open(server: str) -> AbstractAsyncContextManager[None]:
+    """A guard that lets every connection be made."""
+    return nullcontext()
+
+
 class ProviderServices(msgspec.Struct, frozen=True):
-    """What a provider is made with. `cache_dir` is a directory of ours for mirrors and artifacts."""
+    """What a provider is made with. `cache_dir` is a directory of ours for mirrors and artifacts; `guard` goes round each
+    connection to a source."""
 
     clock: Clock
     resolver: Resolver
     cache_dir: str
     environ: Mapping[str, str]
+    guard: ConnectionGuard = always_open
 
 
 ProviderFactory = Callable[[ProviderServices], Provider]

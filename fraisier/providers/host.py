@@ -65,6 +65,7 @@ class HostProvider(ABC):
             resolver=services.resolver,
             environ=services.environ,
             clock=services.clock,
+            guard=services.guard,
         )
         self._transports: dict[str, Transport] = {}
         self._opening = anyio.Lock()

@@ -5,7 +5,8 @@ from fraisier.recovery.circuit import CircuitBreakerStrategy
 from fraisier.recovery.circuit_state import CircuitState
 from fraisier.recovery.fallback import FallbackStrategy
 from fraisier.recovery.operation import RetryableOperation
-from fraisier.recovery.retry import RetryStrategy, retry_after_of
+from fraisier.recovery.retry import RetryStrategy
+from fraisier.recovery.retry_after import retry_after_of
 from fraisier.recovery.rollback import RollbackRecoveryStrategy
 
 __all__ = [

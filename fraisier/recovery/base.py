@@ -25,8 +25,8 @@ class RecoveryStrategy(ABC):
         """Act, and return whether it is done.
 
         `context` holds at least `error` and `attempt` (the try that failed, counted from 1). It may hold the
-        coroutine functions `rollback()` and `switch_provider(provider)`, which a strategy calls when it needs
-        them.
+        coroutine functions `rollback()`, `switch_provider(provider)` and `wait(seconds)`, which a strategy calls when it
+        needs them.
         """
 
 

@@ -30,14 +30,13 @@ class FallbackStrategy(RecoveryStrategy):
             return False
         try:
             return await switch(self.fallback_provider) is not False
-        except FraisierError as failure:
-            note_failure(context, f"the fallback failed too: {failure}")
+        except Exception as failure:  # noqa: BLE001 - it is the caller's function, which raises what it likes
+            note_failure(context.get("error"), "the fallback", failure)
             return False
 
 
-def note_failure(context: Mapping[str, Any], text: str) -> None:
-    """Put what went wrong during the recovery on the error that was to be recovered from, so that it is not
-    lost."""
-    error = context.get("error")
+def note_failure(error: object, what: str, failure: Exception) -> None:
+    """Put what went wrong during the recovery on the error that was to be recovered from, so that neither is lost."""
     if isinstance(error, BaseException):
-        error.add_note(text)
+        said = str(failure) if isinstance(failure, FraisierError) else repr(failure)
+        error.add_note(f"{what} failed too: {said}")

@@ -8,7 +8,9 @@ from typing import Any
 
 import anyio
 
+from fraisier.clock import Clock
 from fraisier.recovery.base import RecoveryStrategy, is_passing
+from fraisier.recovery.retry_after import retry_after_of, seconds_asked
 
 Sleep = Callable[[float], Awaitable[object]]
 
@@ -35,6 +37,7 @@ class RetryStrategy(RecoveryStrategy):
         rng: random.Random | None = None,
         sleep: Sleep = anyio.sleep,
         within_deadline: bool = True,
+        clock: Clock | None = None,
     ) -> None:
         if max_attempts < 1 or base_delay < 0 or max_delay < 0 or backoff_factor < 1:
             raise ValueError("max_attempts and backoff_factor must be at least 1, delays at least 0")
@@ -46,6 +49,7 @@ class RetryStrategy(RecoveryStrategy):
         self._rng = rng or random.SystemRandom()
         self._sleep = sleep
         self._within_deadline = within_deadline
+        self._clock = clock
 
     def can_recover(self, error: BaseException) -> bool:
         """Return True for errors that may pass by themselves."""
@@ -69,31 +73,24 @@ class RetryStrategy(RecoveryStrategy):
         """Wait and return True below `max_attempts`; return False at once at it, or when no time is left to
         wait.
 
-        A `retry_after` (seconds, in the context or on the error) is what the other side asked for: never wait
-        less.
+        A `retry_after` (in the context or on the error; a number of seconds, or the text of a header with seconds or a
+        date, which is compared with `clock`) is what the other side asked for: never wait less.
+        A `wait(seconds)` in the context waits in place of `sleep`; whoever gave it knows its own deadline.
         """
         attempt = int(context.get("attempt", 1))
         if attempt >= self.max_attempts:
             return False
-        delay_s = max(self.delay_for(attempt), _asked_for(context))
+        delay_s = max(self.delay_for(attempt), self._asked_for(context))
+        wait = context.get("wait")
+        if wait is not None:
+            return await wait(delay_s) is not False
         if self._within_deadline and anyio.current_time() + delay_s >= anyio.current_effective_deadline():
             return False
         await self._sleep(delay_s)
         return True
 
-
-def retry_after_of(error: object) -> float:
-    """Return how long, in seconds, the other side asked to wait: the error's `retry_after`, or that of its context."""
-    asked = getattr(error, "retry_after", None)
-    if asked is None:
-        asked = getattr(error, "context", {}).get("retry_after")
-    return _seconds(asked)
-
-
-def _asked_for(context: Mapping[str, Any]) -> float:
-    asked = context.get("retry_after")
-    return retry_after_of(context.get("error")) if asked is None else _seconds(asked)
-
-
-def _seconds(asked: object) -> float:
-    return float(asked) if isinstance(asked, int | float) else 0.0
+    def _asked_for(self, context: Mapping[str, Any]) -> float:
+        asked = context.get("retry_after")
+        if asked is None:
+            return retry_after_of(context.get("error"), clock=self._clock)
+        return seconds_asked(asked, clock=self._clock)

@@ -10,7 +10,6 @@ from fraisier.errors import (
     DeploymentLockError,
     DeploymentTimeoutError,
     FencedError,
-    FraisierError,
     HealthCheckError,
     InDoubtError,
     InterruptedError,
@@ -63,6 +62,6 @@ class RollbackRecoveryStrategy(RecoveryStrategy):
             return False
         try:
             return await rollback() is not False
-        except FraisierError as failure:
-            note_failure(context, f"the rollback failed too: {failure}")
+        except Exception as failure:  # noqa: BLE001 - it is the caller's function, which raises what it likes
+            note_failure(context.get("error"), "the rollback", failure)
             return False

@@ -1,13 +1,16 @@
-"""Circuit breakers round the connections to targets: what keeps failing is left alone for a while.
+"""Circuit breakers round the connections to targets and to the servers that versions come from: what keeps failing is left
+alone for a while.
 
-They refuse only what does no harm when it is refused: looks, and the steps of a preparation. Whatever was begun goes on,
-forward or back, and a health probe is never asked about.
+They refuse only what does no harm when it is refused: downloads, looks, and the steps of a preparation. Whatever was begun
+goes on, forward or back, and a health probe is never asked about.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
 import anyio
@@ -26,7 +29,15 @@ from fraisier.errors import (
 )
 from fraisier.events import Event
 from fraisier.events import types as ev
-from fraisier.providers.base import Action, Artifact, Provider, StepCall, TargetContext, TargetFacts
+from fraisier.providers.base import (
+    Action,
+    Artifact,
+    ConnectionGuard,
+    Provider,
+    StepCall,
+    TargetContext,
+    TargetFacts,
+)
 from fraisier.recovery import CircuitBreakerStrategy, CircuitState
 from fraisier.rollout.plan import PREPARE_STEPS
 from fraisier.transports.base import OnOutput, Transport
@@ -38,7 +49,8 @@ _LAST_WORDS_S = 5.0
 
 
 class Circuits:
-    """The circuits of one orchestrator: one breaker for each way it is configured, a circuit for each target's address."""
+    """The circuits of one orchestrator: one breaker for each way it is configured, a circuit for each
+    target's address and each source's server."""
 
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
@@ -52,7 +64,56 @@ class Circuits:
             Provider, GuardedProvider(provider, self, self._breaker(settings.recovery.circuit_breaker))
         )
 
-    def refusal(self, breaker: CircuitBreakerStrategy, resource: str) -> ProviderUnavailableError:
+    def guard(self, settings: Environment) -> ConnectionGuard:
+        """Return what guards the connections of an environment's provider to where its versions come from."""
+        breaker, provider = self._breaker(settings.recovery.circuit_breaker), settings.provider
+        patience_s = settings.recovery.retry.max_delay_s
+        return lambda server: self.through(breaker, f"{provider} {server}", patience_s=patience_s)
+
+    @asynccontextmanager
+    async def through(
+        self,
+        breaker: CircuitBreakerStrategy,
+        resource: str,
+        *,
+        may_refuse: bool = True,
+        patience_s: float = math.inf,
+    ) -> AsyncIterator[None]:
+        """Surround a call to a resource. Raises ProviderUnavailableError while its circuit is open, if that may refuse it;
+        trying again helps then only within `patience_s` seconds."""
+        if may_refuse and not breaker.should_allow_operation(resource):
+            await self.tell()
+            raise self._refusal(breaker, resource, patience_s)
+        born = breaker.generation(resource)
+
+        def report(record: Callable[[str], None]) -> None:
+            # Once the circuit changed, a call that began before tells nothing about now.
+            if born == breaker.generation(resource):
+                record(resource)
+
+        is_ours = True
+        try:
+            yield
+        except ProviderConnectionError:
+            report(breaker.record_failure)
+            raise
+        except FraisierError:
+            report(breaker.record_success)  # it answered
+            raise
+        except BaseException:
+            is_ours = False
+            if may_refuse:
+                report(breaker.record_cancelled)  # says neither that it works nor that it does not
+            raise
+        else:
+            report(breaker.record_success)
+        finally:
+            if is_ours:
+                await self.tell()
+
+    def _refusal(
+        self, breaker: CircuitBreakerStrategy, resource: str, patience_s: float
+    ) -> ProviderUnavailableError:
         """Return the error that says until when a resource is left alone."""
         left_s = breaker.remaining(resource)
         until = rfc3339(self._clock.now_us() + int(left_s * 1_000_000))
@@ -62,8 +123,9 @@ class Circuits:
             context={
                 "resource": resource,
                 "circuit": breaker.state(resource),
-                "retry_after": round(left_s, 3),
+                "retry_after": math.ceil(left_s * 1000) / 1000,  # not a moment too early
             },
+            recoverable=left_s <= patience_s,
             hint=f"check that it is up; it is tried again {'after ' + until if left_s else 'in a moment'}",
         )
 
@@ -120,7 +182,7 @@ class GuardedProvider:
         self._breaker = breaker
 
     async def resolve(self, settings: Environment, ref: str) -> Artifact:
-        """As the provider does; that is no connection to a target."""
+        """As the provider does, whose connections to the source are guarded one by one: a known version needs none."""
         return await self.inner.resolve(settings, ref)
 
     async def inspect(self, context: TargetContext) -> TargetFacts:
@@ -159,36 +221,9 @@ class GuardedProvider:
             await self._circuits.tell()
 
     async def _call(self, context: TargetContext, act: Callable[[], Awaitable[T]], *, may_refuse: bool) -> T:
-        breaker, resource = self._breaker, resource_of(self.type, context)
-        if may_refuse and not breaker.should_allow_operation(resource):
-            await self._circuits.tell()
-            raise self._circuits.refusal(breaker, resource)
-        born = breaker.generation(resource)
-        is_ours = True
-        try:
-            result = await act()
-        except ProviderConnectionError:
-            self._report(resource, born, breaker.record_failure)
-            raise
-        except FraisierError:
-            self._report(resource, born, breaker.record_success)  # it answered
-            raise
-        except BaseException:
-            is_ours = False
-            if may_refuse and born == breaker.generation(resource):
-                breaker.record_cancelled(resource)  # says neither that it works nor that it does not
-            raise
-        else:
-            self._report(resource, born, breaker.record_success)
-            return result
-        finally:
-            if is_ours:
-                await self._circuits.tell()
-
-    def _report(self, resource: str, born: int, record: Callable[[str], None]) -> None:
-        """Report a call's end, unless the circuit changed since it began: that call tells nothing about now."""
-        if born == self._breaker.generation(resource):
-            record(resource)
+        resource = resource_of(self.type, context)
+        async with self._circuits.through(self._breaker, resource, may_refuse=may_refuse):
+            return await act()
 
 
 def resource_of(provider: str, context: TargetContext) -> str:

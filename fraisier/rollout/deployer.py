@@ -166,6 +166,7 @@ class Deployer(Planning):
             scribe=self._scribe,
             provider=provider,
             redactor=self._world.redactor,
+            clock=self._world.clock,
             stop=self._stop,
             epoch=lease.epoch,
             log_id=self._world.journal.fence_id,

@@ -25,7 +25,7 @@ from fraisier.events import types as ev
 from fraisier.events.steering import SteeringRequest
 from fraisier.journal.fold import DeploymentState, Tables
 from fraisier.logging import log_context
-from fraisier.providers.base import Provider, TargetContext
+from fraisier.providers.base import Artifact, Provider, TargetContext
 from fraisier.rollout.beside import beside
 from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.lease import Lease
@@ -39,6 +39,7 @@ from fraisier.rollout.reopen import (
     whereabouts,
 )
 from fraisier.rollout.request import Request
+from fraisier.rollout.resolving import Resolving, resolve_quietly
 from fraisier.rollout.result import DeploymentResult, result_of
 from fraisier.rollout.rollback import Rollbacks
 from fraisier.rollout.scribe import Scribe
@@ -90,6 +91,8 @@ class Life(ABC):
         self._was = ""
         """The state that a resumed deployment was found in."""
         self._started = 0.0
+        self._is_recorded = False
+        """Whether it happens, and is written down, or is only foreseen."""
         if missing := world.resolver.missing(self._settings):
             raise ConfigurationError(
                 f"{request.fraise} in {request.environment} needs values that are not set: {', '.join(missing)}",
@@ -108,7 +111,7 @@ class Life(ABC):
     async def run(self) -> DeploymentResult:
         """Return how it ended. Raises what leaves no terminal row: a lost lease, a store that does not answer, cancellation
         (after `deployment.interrupted` was written), and the lock of a deployment that was to be resumed."""
-        self._started = anyio.current_time()
+        self._started, self._is_recorded = anyio.current_time(), True
         with self._world.helm.heard(self.deployment_id) as requests, log_context(**self._about()):
             return await beside(self._live, lambda: self._attend(requests), f"requests:{self.deployment_id}")
 
@@ -355,6 +358,13 @@ class Life(ABC):
             if problem := seen[target.name].problem:
                 raise ProviderError(f"{target.name}: cannot see what is there: {problem}")
         return seen
+
+    async def _resolve(self, provider: Provider, ref: str) -> Artifact:
+        """Return what a version means; its source is asked as often as recovery says. Raises the last attempt's error."""
+        if not self._is_recorded:
+            return await resolve_quietly(self._world, provider, self._settings, ref)
+        asking = Resolving(self._world, self._scribe, provider, self._settings, self._about())
+        return await asking.resolve(ref)
 
     # what is written
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -22,6 +22,8 @@ from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.strategies import STRATEGIES
 from fraisier.rollout.verdict import Halt, Verdict
 from fraisier.rollout.world import World
+
+_Learnt = tuple[Artifact, dict[str, Seen]]
 
 DECIDE_S = 30.0
 """How long an answer about a whole deployment may take."""
@@ -67,7 +69,7 @@ class Planning(Life):
         provider = self._world.make_provider(self._settings)
         try:
             with self._world.subjects.known(self.deployment_id, provider, self._contexts()):
-                artifact, seen = await self._learn(provider)
+                artifact, seen = await self._learn_in_time(lambda: self._learn(provider))
                 return await self._plan(artifact, seen, self._targets), seen
         finally:
             await provider.aclose()
@@ -76,13 +78,9 @@ class Planning(Life):
 
     async def _prepare_plan(self, provider: Provider) -> Plan:
         """Return the plan, now in the journal. Raises Halt when targets could not be reached."""
-        with anyio.CancelScope(deadline=anyio.current_time() + self._settings.timeout_s) as scope:
-            artifact, seen = await self._stop.unless_asked(lambda: self._learn(provider))
-        if scope.cancelled_caught:
-            raise DeploymentError(
-                f"the source and the targets did not answer within {self._settings.timeout_s:g} s",
-                code="TIMEOUT",
-            )
+        artifact, seen = await self._learn_in_time(
+            lambda: self._stop.unless_asked(lambda: self._learn(provider))
+        )
         targets = self._targets
         lost = [target.name for target in targets if seen[target.name].unreachable]
         for name in lost:
@@ -109,7 +107,16 @@ class Planning(Life):
         )
         return plan
 
-    async def _learn(self, provider: Provider) -> tuple[Artifact, dict[str, Seen]]:
+    async def _learn_in_time(self, learn: Callable[[], Awaitable[_Learnt]]) -> _Learnt:
+        """Return what `learn` finds out. Raises DeploymentError (TIMEOUT) when that takes longer than the whole deployment
+        may."""
+        with anyio.move_on_after(self._settings.timeout_s):
+            return await learn()
+        raise DeploymentError(
+            f"the source and the targets did not answer within {self._settings.timeout_s:g} s", code="TIMEOUT"
+        )
+
+    async def _learn(self, provider: Provider) -> _Learnt:
         """Return what the version means and what the targets answer; one does not wait for the other."""
         seen: dict[str, Seen] = {}
         failure: FraisierError | None = None
@@ -120,11 +127,12 @@ class Planning(Life):
                 seen.update(await self._look(provider, self._targets))
             except FraisierError as error:
                 failure = error
+                group.cancel_scope.cancel()  # nobody waits for a source that is of no use any more
 
         async with anyio.create_task_group() as group:
             group.start_soon(look, name=f"look:{self._fraise.name}")
             try:
-                artifact = await provider.resolve(self._settings, self._wanted())
+                artifact = await self._resolve(provider, self._wanted())
             except FraisierError as error:
                 failure = error
                 group.cancel_scope.cancel()

@@ -197,6 +197,7 @@ class Rollbacks:
             scribe=self._scribe,
             provider=self._provider,
             redactor=self._world.redactor,
+            clock=self._world.clock,
             stop=StopSignal(),
             epoch=self._epoch,
             log_id=self._world.journal.fence_id,

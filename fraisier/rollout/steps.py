@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from fraisier.clock import Clock
 from fraisier.errors import (
     DatabaseError,
     DeploymentError,
@@ -56,6 +57,7 @@ class StepRunner:
         scribe: Scribe,
         provider: Provider,
         redactor: Redactor,
+        clock: Clock,
         stop: StopSignal,
         epoch: int,
         log_id: str = "",
@@ -68,6 +70,7 @@ class StepRunner:
         self.scribe = scribe
         self.provider = provider
         self.redactor = redactor
+        self.clock = clock
         self.stop = stop
         self.epoch = epoch
         self.log_id = log_id
@@ -333,7 +336,7 @@ class StepRunner:
                 base_delay_s=retry.base_delay_s,
                 backoff_factor=retry.backoff_factor,
                 max_delay_s=retry.max_delay_s,
-                retry_after_s=retry_after_of(error),
+                retry_after_s=retry_after_of(error, clock=self.clock),
                 on_failure=settings.rollout.on_failure,
             ),
             timeout_s=_RESPONDER_GRACE_S,

@@ -226,7 +226,7 @@ class Undo(Life):
                 "the releases to go back to were pruned and differ between targets",
                 hint="use --to with --limit",
             )
-        artifact = await provider.resolve(self._settings, versions.pop())
+        artifact = await self._resolve(provider, versions.pop())
         targets = [
             msgspec.structs.replace(target, steps=("preflight", "fetch", "stage", *target.steps))
             if target.name in pruned
@@ -244,7 +244,7 @@ class Undo(Life):
         absent = [target.name for target in self._targets if target.name not in present]
         artifact: Artifact | None = None
         if absent:
-            artifact = await provider.resolve(self._settings, known[0].version if known else self._request.to)
+            artifact = await self._resolve(provider, known[0].version if known else self._request.to)
         parent = self._empty_plan(artifact, recorded, seen)
         state = DeploymentState(self.deployment_id, self._fraise.name, self._environment)
         rollbacks = Rollbacks(self._world, scribe=self._scribe, provider=provider, epoch=0)

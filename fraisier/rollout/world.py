@@ -10,12 +10,13 @@ import msgspec
 from fraisier.bus import Bus
 from fraisier.clock import Clock
 from fraisier.config.resolve import Resolver
-from fraisier.config.schema import Config, Environment
+from fraisier.config.schema import Config, Environment, Retry
 from fraisier.ids import Ids
 from fraisier.journal.base import Journal
 from fraisier.journal.fold import DeploymentState, Placement, Release
 from fraisier.providers.base import Provider
 from fraisier.providers.hooks import HookRunner
+from fraisier.recovery import RetryStrategy
 from fraisier.redaction import Redactor
 from fraisier.rollout.lease import Leases
 from fraisier.rollout.plan import Recorded
@@ -37,6 +38,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     subjects: Subjects
     helm: Helm
     make_provider: Callable[[Environment], Provider]
+    make_retry: Callable[[Retry], RetryStrategy]
     hook_runner: HookRunner
 
     async def recorded(self, fraise: str, environment: str) -> Recorded:

@@ -175,9 +175,7 @@ async def healthy(journal, target, release="r-1"):
 
 
 @pytest.mark.parametrize("expired", [False, True])
-async def test_a_store_of_an_older_version_is_folded_anew_or_keeps_what_no_log_tells_any_more(
-    path, expired
-):
+async def test_a_store_of_an_older_version_is_folded_anew_or_keeps_what_no_log_tells_any_more(path, expired):
     """Which targets ever served is new in the tables; without the bodies, only that they have a good release tells it."""
     async with store(path) as journal:
         for number in range(5):

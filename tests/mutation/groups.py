@@ -29,7 +29,16 @@ GROUPS = {
     "recovery": Group(
         tuple(
             f"fraisier.recovery.{name}"
-            for name in ("base", "circuit", "circuit_state", "fallback", "operation", "retry", "rollback")
+            for name in (
+                "base",
+                "circuit",
+                "circuit_state",
+                "fallback",
+                "operation",
+                "retry",
+                "retry_after",
+                "rollback",
+            )
         ),
         ("tests/test_recovery.py",),
     ),

@@ -17,7 +17,13 @@ import anyio
 from fraisier.clock import SystemClock
 from fraisier.config.resolve import Resolver
 from fraisier.config.schema import Environment, Service, Source, Target
-from fraisier.providers.base import ProviderServices, StepCall, TargetContext
+from fraisier.providers.base import (
+    ConnectionGuard,
+    ProviderServices,
+    StepCall,
+    TargetContext,
+    always_open,
+)
 from fraisier.providers.local import LocalProvider
 from fraisier.redaction import Redactor
 
@@ -90,13 +96,14 @@ class Kit:
         self.made: list[LocalProvider] = []
         self.output: list[str] = []
 
-    def provider(self) -> LocalProvider:
+    def provider(self, guard: ConnectionGuard = always_open) -> LocalProvider:
         made = LocalProvider(
             ProviderServices(
                 clock=SystemClock(),
                 resolver=Resolver(self.environ, self.redactor, self.root),
                 cache_dir=str(self.root / "cache"),
                 environ=self.environ,
+                guard=guard,
             )
         )
         self.made.append(made)

@@ -9,7 +9,8 @@ import os
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from fraisier.errors import (
     GitProviderError,
     ProviderConfigurationError,
     ProviderConnectionError,
+    ProviderUnavailableError,
 )
 from fraisier.providers.sources.cache import KEEP, Cache
-from fraisier.providers.sources.remote import parse_remote
+from fraisier.providers.sources.remote import parse_remote, server_of
 from tests.providers.host_kit import Kit, commit, git
 
 
@@ -179,6 +181,75 @@ def test_what_an_address_shows() -> None:
     assert parse_remote("ssh://git@h/x").url == "ssh://git@h/x"
     assert parse_remote("git@h:x/y.git").url == "git@h:x/y.git"
     assert parse_remote("/conf/repo").is_local and parse_remote("file:///conf/repo").is_local
+
+
+async def test_a_server_that_is_busy_says_for_how_long(kit: Kit, unused_tcp_port: int) -> None:
+    """What it says is in the error, cut off where it cannot be a date any more."""
+    headers = {"/date": "Wed, 15 Nov 2023 12:00:00 GMT", "/seconds": "7", "/long": "9" * 500}
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        said = headers.get(request.path)
+        return web.Response(status=429 if said else 503, headers={"Retry-After": said} if said else {})
+
+    found = {}
+    async with serve(refuse, unused_tcp_port) as address:
+        for path in (*headers, "/silent"):
+            with pytest.raises(ProviderConnectionError) as caught:
+                source = Source(archive=f"{address}{path}", sha256="0" * 64)
+                await kit.provider().resolve(settings(source), "")
+            found[path] = caught.value.context
+    assert found == {
+        "/date": {"status": 429, "retry_after": headers["/date"]},
+        "/seconds": {"status": 429, "retry_after": "7"},
+        "/long": {"status": 429, "retry_after": "9" * 64},
+        "/silent": {"status": 503},
+    }
+
+
+@pytest.mark.parametrize(
+    ("address", "server"),
+    [
+        ("https://me:secret@git.example.com/a.git", "source:git.example.com:443"),
+        ("http://127.0.0.1:9/x.tar?token=secret", "source:127.0.0.1:9"),
+        ("ssh://git@h/x", "source:h:22"),
+        ("git@h:x/y.git", "source:h:22"),
+        ("git://h/x", "source:h:9418"),
+        ("https://[::1]:8443/a", "source:[::1]:8443"),
+        ("http://h:port/a", "source:unknown"),
+        ("http://[bad/a", "source:unknown"),
+    ],
+)
+def test_a_server_is_known_by_host_and_port_alone(address: str, server: str) -> None:
+    """Two repositories of one server share its name, and nobody's credentials are in it."""
+    assert server_of(address) == server
+
+
+async def test_only_what_connects_is_guarded(kit: Kit, unused_tcp_port: int) -> None:
+    """A version that is known already, and a repository of this machine, need no server."""
+    asked: list[str] = []
+
+    @asynccontextmanager
+    async def guard(server: str) -> AsyncIterator[None]:
+        asked.append(server)
+        if len(asked) > 1:
+            raise ProviderUnavailableError(f"{server} is left alone")
+        yield
+
+    digest = make_tar(kit.root / "a.tar.gz", {"f": b"x"})
+
+    async def give(request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(kit.root / "a.tar.gz")
+
+    async with serve(give, unused_tcp_port) as address:
+        source = Source(archive=f"{address}/a.tar.gz", sha256=digest)
+        for _ in range(2):
+            assert names((await kit.provider(guard).resolve(settings(source), "")).file) == ["f"]
+        with pytest.raises(ProviderUnavailableError, match=f"source:127.0.0.1:{unused_tcp_port} is left"):
+            await kit.provider(guard).resolve(settings(Source(archive=f"{address}/b", sha256="0" * 64)), "")
+        with pytest.raises(ProviderUnavailableError, match=f"source:127.0.0.1:{unused_tcp_port} is left"):
+            await kit.provider(guard).resolve(settings(Source(git=f"{address}/b.git")), "")
+    await kit.provider(guard).resolve(settings(Source(git=str(kit.repo))), "")
+    assert len(asked) == 3
 
 
 class serve:  # noqa: N801 - reads as a verb

@@ -22,6 +22,7 @@ from fraisier.config.schema import (
     Source,
     Target,
 )
+from fraisier.error_handler import ErrorHandler
 from fraisier.events import TYPE_OF, Actor, Record
 from fraisier.journal.memory import MemoryJournal
 from fraisier.rollout.processes import SystemProcesses
@@ -69,6 +70,7 @@ class Stage:
         self.journal = journal or MemoryJournal(clock=self.clock, ids=self.ids)
         self.config = config(settings, **fraises)
         self.seed = seed
+        self.error_handler: ErrorHandler | None = None
 
     def orchestrator(self, settings: Environment | None = None, *, user: str = "ada") -> Orchestrator:
         """A new orchestrator over the same world and journal."""
@@ -82,6 +84,7 @@ class Stage:
             environ={"AUDIT_KEY": "0123456789abcdef"},
             providers={"local": self.world.factory},
             actor=Actor(user=user, host="here", trigger="test"),
+            error_handler=self.error_handler,
         )
 
     def play(

@@ -9,7 +9,7 @@ from fraisier.clock import Clock
 from fraisier.config.resolve import Resolver
 from fraisier.config.schema import Environment
 from fraisier.errors import ProviderConfigurationError, ProviderError
-from fraisier.providers.base import Artifact
+from fraisier.providers.base import Artifact, ConnectionGuard, always_open
 from fraisier.providers.sources.archive import ArchiveSource
 from fraisier.providers.sources.built import Builder, BuildJob
 from fraisier.providers.sources.cache import Cache
@@ -26,12 +26,19 @@ class Sources:
     """The sources of one deployment: each repository is fetched once, each build done once."""
 
     def __init__(
-        self, *, cache_dir: str, resolver: Resolver, environ: Mapping[str, str], clock: Clock
+        self,
+        *,
+        cache_dir: str,
+        resolver: Resolver,
+        environ: Mapping[str, str],
+        clock: Clock,
+        guard: ConnectionGuard = always_open,
     ) -> None:
         self._cache = Cache(cache_dir)
         self._resolver = resolver
         self._environ = environ
         self._clock = clock
+        self._guard = guard
         self._git: dict[str, GitSource] = {}
         self._in_use: set[Path] = set()
         self._builder = Builder(self._cache, resolver, environ)
@@ -51,7 +58,7 @@ class Sources:
             )
         elif source.archive:
             address = self._address(source.archive, "source.archive")
-            artifact = await ArchiveSource(address, source.sha256, self._cache).resolve(ref)
+            artifact = await ArchiveSource(address, source.sha256, self._cache, self._guard).resolve(ref)
         elif source.path:
             path = self._text(source.path, "source.path")
             artifact = await DirectorySource(path, self._cache).resolve(ref)
@@ -96,7 +103,7 @@ class Sources:
 
     def _repository(self, address: str) -> GitSource:
         if address not in self._git:
-            self._git[address] = GitSource(parse_remote(address), self._cache, self._environ)
+            self._git[address] = GitSource(parse_remote(address), self._cache, self._environ, self._guard)
         return self._git[address]
 
     def _address(self, template: str, where: str) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 import anyio.to_thread
 
 from fraisier.errors import ProviderConfigurationError
-from fraisier.providers.base import Artifact
+from fraisier.providers.base import Artifact, ConnectionGuard, always_open
 from fraisier.providers.sources.cache import Cache
+from fraisier.providers.sources.remote import server_of
 from fraisier.providers.sources.tarball import digest_of, normalise
 from fraisier.redaction import UnreadableURLError, mask_address, read_url
 
@@ -19,10 +20,11 @@ _SHORT = 12
 class ArchiveSource:
     """One archive. `address` is a path or an http(s) URL (resolved), `sha256` what its content must be."""
 
-    def __init__(self, address: str, sha256: str, cache: Cache) -> None:
+    def __init__(self, address: str, sha256: str, cache: Cache, guard: ConnectionGuard = always_open) -> None:
         self._address = address
         self._sha256 = sha256.strip().lower()
         self._cache = cache
+        self._guard = guard
         self._shown = mask_address(address)
         if self._is_url and not self._sha256:
             raise ProviderConfigurationError("source.sha256 is needed with the URL of an archive")
@@ -52,7 +54,8 @@ class ArchiveSource:
         fetcher = importlib.import_module("fraisier.providers.sources.download")
         with self._cache.scratch() as scratch:
             raw = scratch / (self._shown.rpartition("/")[2] or "archive")
-            digest: str = await fetcher.download(self._address, raw)
+            async with self._guard(server_of(self._address)):
+                digest: str = await fetcher.download(self._address, raw)
             return await self._kept(ref, raw, digest)
 
     async def _taken(self, ref: str, path: Path) -> Artifact:

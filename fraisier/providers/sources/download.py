@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -14,6 +15,8 @@ CHUNK_BYTES = 256 * 1024
 BYTES_MAX = 8 * 1024**3
 _CONNECT_S = 20.0
 _SILENCE_S = 60.0
+_HEADER_MAX = 64
+"""Longer than every date; what a server says goes into an error."""
 
 
 async def download(url: str, output: Path) -> str:
@@ -29,7 +32,7 @@ async def download(url: str, output: Path) -> str:
             aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
             session.get(url) as answer,
         ):
-            _check_status(answer.status, shown)
+            _check_status(answer.status, answer.headers.get("Retry-After", ""), shown)
             with output.open("wb") as stream:
                 async for chunk in answer.content.iter_chunked(CHUNK_BYTES):
                     size_bytes += len(chunk)
@@ -49,11 +52,12 @@ async def download(url: str, output: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_status(status: int, shown: str) -> None:
+def _check_status(status: int, retry_after: str, shown: str) -> None:
     if status == 429 or status >= 500:
-        raise ProviderConnectionError(
-            f"cannot download {shown}: it answered {status}", context={"status": status}
-        )
+        context: dict[str, Any] = {"status": status}
+        if retry_after:
+            context["retry_after"] = retry_after[:_HEADER_MAX]
+        raise ProviderConnectionError(f"cannot download {shown}: it answered {status}", context=context)
     if status != 200:
         raise ProviderConfigurationError(
             f"cannot download {shown}: it answered {status}",

@@ -11,10 +11,10 @@ import anyio
 
 from fraisier.commands import git as commands
 from fraisier.errors import FraisierError, GitProviderError, ProviderConnectionError, ProviderUnavailableError
-from fraisier.providers.base import Artifact
+from fraisier.providers.base import Artifact, ConnectionGuard, always_open
 from fraisier.providers.outcome import last_lines
 from fraisier.providers.sources.cache import Cache, short_hash
-from fraisier.providers.sources.remote import Remote
+from fraisier.providers.sources.remote import Remote, server_of
 from fraisier.transports.base import Completed
 from fraisier.transports.child import run_child
 
@@ -28,6 +28,7 @@ _OUT_OF_REACH = (
     "Operation timed out",
     "Failed to connect",
     "Couldn't connect to server",
+    "The requested URL returned error: 429",
     "The requested URL returned error: 5",
     "early EOF",
 )
@@ -43,8 +44,15 @@ _REFUSED = (
 class GitSource:
     """One repository. It is fetched once in the life of this object, unless a commit is asked for that is known already."""
 
-    def __init__(self, remote: Remote, cache: Cache, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        cache: Cache,
+        environ: Mapping[str, str],
+        guard: ConnectionGuard = always_open,
+    ) -> None:
         self._remote = remote
+        self._guard = always_open if remote.is_local else guard
         self._cache = cache
         self._env = remote.environment(environ)
         self._mirror = str(cache.path("git", f"{short_hash(remote.url)}.git"))
@@ -76,9 +84,10 @@ class GitSource:
         if is_new:
             await self._git(commands.init(self._mirror))
         argv = commands.fetch(self._mirror, self._remote.url, local=self._remote.is_local, whole=is_new)
-        done = await self._run_with_us(argv)
-        if done.exit_code != 0:
-            raise self._problem(f"cannot fetch {self._remote.url}", done)
+        async with self._guard(server_of(self._remote.url)):
+            done = await self._run_with_us(argv)
+            if done.exit_code != 0:
+                raise self._problem(f"cannot fetch {self._remote.url}", done)
         self._fetched = True
 
     async def _known(self, commit: str) -> bool:

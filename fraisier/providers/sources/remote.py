@@ -13,6 +13,7 @@ import msgspec
 from fraisier.errors import ProviderConfigurationError
 from fraisier.redaction import UnreadableURLError, read_url
 
+_PORTS = {"http": 80, "https": 443, "ssh": 22, "git+ssh": 22, "git": 9418}
 _SCP = re.compile(r"(?!/)[^/:\s]+:(?!//)")
 _REPOSITORY_VARIABLES = frozenset(
     {
@@ -122,6 +123,19 @@ def parse_remote(address: str) -> Remote:
         authorization=f"Basic {pair}",
         secrets=_secrets(raw, secret, parts.password or "", pair),
     )
+
+
+def server_of(address: str) -> str:
+    """Return what the server behind a URL, or an address as scp takes it, is called where its connections are counted:
+    `source:HOST:PORT`, without credentials and paths."""
+    if "://" not in address:
+        return f"source:{address.partition(':')[0].rpartition('@')[2]}:22"
+    try:
+        parts = read_url(address)
+        host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
+    except UnreadableURLError:  # who opens the connection says what is wrong with it
+        return "source:unknown"
+    return f"source:{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _secrets(*values: str) -> tuple[str, ...]:
