@@ -43,7 +43,14 @@ class Source:
         if self._exporter is None or identity != self._identity:
             await self.close()
             journal = self._journal(identity)
-            await journal.open(_ignore)
+            try:
+                await journal.open(_ignore)
+            except DatabaseConnectionError as error:
+                if error.context.get("version") != 0:
+                    raise
+                # Somebody is making it at this moment: it is looked at again when somebody asks again.
+                identity, journal = None, self._journal(None)
+                await journal.open(_ignore)
             self._identity = identity
             self._exporter = Exporter(
                 journal, clock=self._clock, is_dead=self._is_dead, store_bytes=self._bytes

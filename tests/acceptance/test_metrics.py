@@ -278,6 +278,19 @@ def test_a_store_that_is_made_replaced_or_broken_meanwhile_is_read_again(project
     assert ended.err.rstrip().endswith("the store can be read again")
 
 
+def test_a_store_that_somebody_is_making_is_an_empty_one(project: Make) -> None:
+    """Between the file and its tables is a moment in which somebody may ask."""
+    web = project(count=1)
+    path = web.root / "state/fraisier.db"
+    path.parent.mkdir(exist_ok=True)
+    path.touch(mode=0o600)
+    with exporting(web.store) as exporter:
+        answer = exporter.ask()
+        assert (answer.status, answer.values("fraisier_journal_events_total")) == (200, {})
+        assert web.run("lock", "acquire", "web", "production", "-m", "why").code == 0
+        exporter.until("fraisier_journal_events_total", {(): 1})
+
+
 def test_a_store_that_cannot_be_read_at_the_start_is_an_error(tmp_path: Path) -> None:
     place = tmp_path / "fraisier.db"
     place.write_bytes(b"this is no database" * 100)
