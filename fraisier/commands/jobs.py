@@ -75,6 +75,8 @@ known() {
   if ended; then has_ended; return 0; fi
   if [ -f go ]; then state=void; return 0; fi
   [ -d go ] || return 0
+  # It may have begun between the two looks: who has `go` wrote `pid` before.
+  [ -n "$pid" ] || read_pid
   if is_up; then state=running; return 0; fi
   # It may have ended between the two looks.
   if ended; then has_ended; return 0; fi

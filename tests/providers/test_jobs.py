@@ -268,6 +268,32 @@ async def test_a_newer_holder_keeps_its_job(room: Room) -> None:
     assert (await room.jobs.follow(NAME)).stdout == "begun\nend\n"
 
 
+async def test_a_job_that_begins_while_somebody_looks_runs(room: Room) -> None:
+    """Between reading who leads it and seeing that it has begun, it wrote who leads it."""
+    place = room.directory / str(NAME)
+    place.mkdir(parents=True)
+    os.mkfifo(place / "rc")  # here the look waits, after it has found nobody
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    try:
+        async with anyio.create_task_group() as tasks:
+            seen: list[str] = []
+
+            async def look() -> None:
+                seen.extend(receipt.state for receipt in await room.jobs.survey())
+
+            tasks.start_soon(look)
+            with await anyio.to_thread.run_sync(lambda: open(place / "rc", "w")):
+                stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+                boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+                (place / "pid").write_text(f"{process.pid} {stat[19]} {boot}\n")
+                (place / "go").mkdir()
+                (place / "rc").unlink()
+        assert seen == ["running"]
+    finally:
+        process.kill()
+        process.wait()
+
+
 # every shell
 
 
