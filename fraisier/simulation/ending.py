@@ -24,17 +24,19 @@ def told_line(record: Record) -> str:
     return f"{record.seq:4} {record.at_us} {event.deployment_id[-6:]} {' '.join(filter(None, words))}"
 
 
-def repeated(migrations: list[tuple[str, str]], spec: Spec) -> list[str]:
-    """Return the migrations that happened more often than they may."""
+def repeated(migrations: list[tuple[str, str, str]], spec: Spec, *, is_forgetful: bool) -> list[str]:
+    """Return the migrations that happened more often than they may. Where the store forgot what it had called safe, only
+    the target itself can tell that it had migrated: another one cannot know it."""
     migrate = spec.settings.migrate
     if migrate is None or migrate.resume == "rerun":
         return []
-    most = len(spec.settings.targets) if migrate.on == "all" else 1
-    times = Counter(release for kind, release in migrations if kind == "do")
+    done = [(release, name) for kind, release, name in migrations if kind == "do"]
+    if migrate.on == "first" and not is_forgetful:
+        done = [(release, "") for release, _ in done]
     return [
-        f"P6: the migration of {release} was done {count} times"
-        for release, count in times.items()
-        if count > most
+        f"P6: the migration of {release} was done {count} times{f' on {name}' if name else ''}"
+        for (release, name), count in Counter(done).items()
+        if count > 1
     ]
 
 

@@ -208,7 +208,7 @@ class Trial:
         """Return what it came to, with what can only be asked at the end."""
         findings = list(dict.fromkeys(self.judge.findings))
         findings += at_once(self._store_faults())
-        findings += repeated(self.world.migrations, self.spec)
+        findings += repeated(self.world.migrations, self.spec, is_forgetful=not self.judge.trusts_tokens)
         findings += repeated_hooks(self.world.hooks, self.spec)
         for d in self.store._tables.deployments.values():
             self.cast.outcomes[

@@ -75,7 +75,7 @@ class World:
         self.durations_s: dict[str, float] = {}
         self.observers: list[Callable[[Command, str], None]] = []
         self.counters: Counter[str] = Counter()
-        self.migrations: list[tuple[str, str]] = []
+        self.migrations: list[tuple[str, str, str]] = []
         self.failing_migrations: set[str] = set()
         self.hooks: list[tuple[str, ReceiptKey]] = []
         self.failing_hooks: set[tuple[str, str]] = set()
@@ -254,7 +254,8 @@ class World:
             self.hooks.append((call.hook.name, command.receipt))
             return False
         failed = call.version in self.failing_migrations and not call.undo
-        self.migrations.append(("undo" if call.undo else "fail" if failed else "do", call.release))
+        kind = "undo" if call.undo else "fail" if failed else "do"
+        self.migrations.append((kind, call.release, call.context.target.name))
         return failed
 
     def _job(self, command: Command) -> None:
