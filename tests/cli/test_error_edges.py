@@ -159,7 +159,6 @@ def test_arguments_that_are_no_text(place: Place) -> None:
         ("{git: /nonexistent/repository}", "nonexistent"),
         ("{git: 'http://127.0.0.1:1/x.git'}", "127.0.0.1"),
         ("{archive: 'http://127.0.0.1:1/x.tar', sha256: " + "0" * 64 + "}", "127.0.0.1"),
-        ("{archive: 'http://[::1/x.tar', sha256: " + "0" * 64 + "}", "URL"),
     ],
 )
 def test_a_source_that_cannot_be_had(place: Place, source: str, said: str) -> None:
@@ -167,6 +166,15 @@ def test_a_source_that_cannot_be_had(place: Place, source: str, said: str) -> No
     code, told = place.deploy("--force")
     assert (code, told["outcome"], told["reason"]) == (1, "failed", "prepare_failed")
     assert said in told["detail"]
+
+
+def test_an_address_that_cannot_be_read(place: Place) -> None:
+    """It is refused before anything begins, with its place and without what it holds."""
+    place.configure("{archive: 'http://[::1/x.tar', sha256: " + "0" * 64 + "}")
+    code, told = place.deploy("--force")
+    (problem,) = told["error"]["context"]["problems"]
+    assert (code, problem["path"]) == (2, "fraises.api.environments.production.source.archive")
+    assert problem["line"] > 0 and "URL" in problem["message"] and "::1" not in problem["message"]
 
 
 @pytest.mark.parametrize(
