@@ -181,7 +181,6 @@ def test_an_address_that_cannot_be_read(place: Place) -> None:
     "check",
     [
         "{type: http, url: 'http://127.0.0.1:1/'}",
-        "{type: http, url: 'http://a b:99999/'}",
         "{type: tcp, host: no.such.host.invalid, port: 1}",
         "{type: exec, command: [/nonexistent/program]}",
     ],
@@ -191,6 +190,14 @@ def test_a_health_check_that_cannot_be_asked(place: Place, check: str) -> None:
     code, told = place.run("health", "api", "production")
     assert (code, told["healthy"]) == (1, False)
     assert told["targets"][0]["reason"] and told["targets"][0]["message"]
+
+
+def test_a_health_check_whose_address_cannot_be_read(place: Place) -> None:
+    place.configure(more="        health_check: {type: http, url: 'http://a b:99999/'}\n")
+    code, told = place.run("health", "api", "production")
+    (problem,) = told["error"]["context"]["problems"]
+    assert (code, problem["path"]) == (2, "fraises.api.environments.production.health_check.url")
+    assert problem["line"] > 0 and "URL" in problem["message"]
 
 
 def test_files_that_secrets_come_from(place: Place) -> None:
