@@ -187,8 +187,11 @@ def test_a_stop_is_heard_while_the_source_does_not_answer(project: Make) -> None
 @pytest.mark.slow
 def test_a_refused_abort_is_not_carried_out_later(project: Make) -> None:
     """An abort that came too late was refused; the resume of what was held tries again, as it says."""
-    hooks = '        hooks: {on_failure: [{name: slow, command: "sleep 2", on: orchestrator}]}'
-    one = project(count=2, rollout="{strategy: rolling, on_failure: hold}", extra=hooks)
+    one = project(count=2, rollout="{strategy: rolling, on_failure: hold}")
+    gate = one.root / "gate"
+    waits = f"until [ -e {gate} ]; do sleep 0.05; done"
+    one.extra = f'        hooks: {{on_failure: [{{name: slow, command: "{waits}", on: orchestrator}}]}}\n'
+    one.write()
     one.commit("v1")
     assert one.deploy("v1").code == 0
     one.commit("v2", "sick:t2")
@@ -196,6 +199,7 @@ def test_a_refused_abort_is_not_carried_out_later(project: Make) -> None:
     deploy.wait_for("hook.started")
     late = one.run("abort", "--json")
     assert (late.code, late.document["effect"]) == (1, "refused"), late.out
+    gate.touch()
     assert deploy.end().result["outcome"] == "paused"
     again: Run = one.run("resume", "--json")
     assert again.result["outcome"] == "paused", again.out[-1500:]

@@ -283,14 +283,19 @@ def test_a_signal_while_the_program_starts_ends_it_without_a_trace(gated: Projec
 
 
 @pytest.mark.slow
-def test_sigterm_while_a_person_has_paused_it_interrupts_the_pause(shared: Project) -> None:
+def test_sigterm_while_a_person_has_paused_it_interrupts_the_pause(project: Make) -> None:
     """The pause is over with the process; `resume` goes on."""
-    command = begin(shared, "paused-by-hand")
-    command.wait_for("wave.started")
-    assert shared.run("pause", "--json").document["effect"] == "done"
+    made = project(count=2, rollout="{strategy: rolling}")
+    gate = made.root / "gate"
+    made.extra = f'        hooks: {{before_switch: [{{name: gate, command: "until [ -e {gate} ]; do sleep 0.05; done"}}]}}\n'
+    made.write()
+    command = begin(made, "paused-by-hand", "ok")
+    command.wait_for("hook.started")
+    assert made.run("pause", "--json").document["effect"] == "done"
+    gate.touch()
     command.wait_for("deployment.paused")
     command.process.send_signal(signal.SIGTERM)
     ended = command.end()
     assert (ended.code, ended.result["outcome"]) == (130, "interrupted")
-    assert resume(shared).result["outcome"] == "succeeded"
-    assert served(shared) == {"paused-by-hand"}
+    assert resume(made).result["outcome"] == "succeeded"
+    assert served(made) == {"paused-by-hand"}
