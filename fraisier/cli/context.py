@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,9 @@ from fraisier.cli.render import Painter
 
 if TYPE_CHECKING:
     from fraisier.config.schema import Config
+
+
+_LOOKS_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +118,9 @@ class Call:
         """Ask a yes-or-no question; everything but yes is no. Raises KeyboardInterrupt."""
         self.stderr.write(f"{question} [y/N] ")
         self.stderr.flush()
+        # A Ctrl-C that comes between Python's last look for one and the read would wait for the next key.
+        while not select.select([sys.stdin], [], [], _LOOKS_AGAIN_S)[0]:
+            continue
         answer = sys.stdin.readline()
         if not answer:
             self.stderr.write("\n")
