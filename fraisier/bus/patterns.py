@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from fraisier.errors import ConfigurationError
-from fraisier.events import EVENT_TYPES, TYPE_OF, Event
+from fraisier.events import EVENT_PATTERNS, TYPE_OF, Event
 
 
 def normalise(patterns: str | Sequence[str]) -> tuple[str, ...]:
@@ -37,6 +37,5 @@ def event_classes(patterns: Sequence[str]) -> frozenset[type[Event]]:
 
 
 def _suggestion(pattern: str) -> str:
-    families = {f"{name.split('.')[0]}.*" for name in EVENT_TYPES}
-    near = difflib.get_close_matches(pattern, [*EVENT_TYPES, *sorted(families)], n=1, cutoff=0.5)
+    near = difflib.get_close_matches(pattern, EVENT_PATTERNS, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""

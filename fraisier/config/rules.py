@@ -166,13 +166,12 @@ def audit(report: Report, value: schema.AuditSettings, node: Mapping, path: str,
 
 def _types(report: Report, patterns: tuple[str, ...], node: Node, path: str) -> None:
     # Every event class is loaded for this, which no other command over a configuration needs.
-    known = importlib.import_module("fraisier.events").EVENT_TYPES
+    events = importlib.import_module("fraisier.events")
     if not patterns:
         report.add(node, path, "empty_value", "expected at least one event type, found none")
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in known):
-            families = {f"{name.partition('.')[0]}.*" for name in known}
-            near = did_you_mean(pattern, [*known, *families])
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in events.EVENT_TYPES):
+            near = did_you_mean(pattern, events.EVENT_PATTERNS)
             report.add(node, path, "bad_value", f"{pattern!r} matches no event type", near)
 
 

@@ -91,8 +91,22 @@ class ErrorHandler:
         return None
 
     def count(self, error: BaseException, context: Mapping[str, Any] | None = None) -> None:
-        """Add an error to the statistics for which there is nothing to be tried."""
-        self._count(error, context or {})
+        """Add an error to the statistics; `recover` does so itself."""
+        name = type(error).__name__
+        known = name in self._by_type or len(self._by_type) < TYPES_MAX
+        self._total += 1
+        self._by_type[name if known else "other"] += 1
+        told = {} if context is None else context
+        plain = {key: value for key, value in told.items() if isinstance(value, str | int | float | bool)}
+        described = {
+            "error_type": name,
+            "code": getattr(error, "code", None),
+            "message": str(error),
+            "recoverable": getattr(error, "recoverable", False),
+            "time": rfc3339(self._clock.now_us()),
+            "context": plain,
+        }
+        self._recent.append(described)
 
     def get_error_stats(self) -> dict[str, Any]:
         """Return total_errors, errors_by_type (by class name) and recent_errors (oldest first,
@@ -118,22 +132,6 @@ class ErrorHandler:
     def _use(self, name: str) -> _Use:
         known = name in self._uses or len(self._uses) < TYPES_MAX
         return self._uses.setdefault(name if known else "other", _Use())
-
-    def _count(self, error: BaseException, context: Mapping[str, Any]) -> None:
-        name = type(error).__name__
-        known = name in self._by_type or len(self._by_type) < TYPES_MAX
-        self._total += 1
-        self._by_type[name if known else "other"] += 1
-        plain = {key: value for key, value in context.items() if isinstance(value, str | int | float | bool)}
-        described = {
-            "error_type": name,
-            "code": getattr(error, "code", None),
-            "message": str(error),
-            "recoverable": getattr(error, "recoverable", False),
-            "time": rfc3339(self._clock.now_us()),
-            "context": plain,
-        }
-        self._recent.append(described)
 
 
 def _matches(key: ErrorKey, error: BaseException) -> bool:

@@ -102,10 +102,14 @@ def _concrete(base: type[Event]) -> list[type[Event]]:
 EVENT_TYPES: dict[str, type[Event]] = {str(cls.__struct_config__.tag): cls for cls in _concrete(Event)}
 """Every registered event type; the bus and the journal refuse all others."""
 
+EVENT_PATTERNS = (*EVENT_TYPES, *sorted({f"{name.partition('.')[0]}.*" for name in EVENT_TYPES}))
+"""What may be meant where event types are chosen: each type, and each family of them."""
+
 TYPE_OF: dict[type[Event], str] = {cls: name for name, cls in EVENT_TYPES.items()}
 """The type name of each event class."""
 
 __all__ = [
+    "EVENT_PATTERNS",
     "EVENT_TYPES",
     "TYPE_OF",
     "AbortRequested",

@@ -20,8 +20,8 @@ class RetryStrategy(RecoveryStrategy):
     1) seconds.
 
     Full jitter, because callers that failed together must not come back together. `max_attempts` counts the
-    first try. A wait that would end beyond the deadline of the surrounding cancel scopes is not begun (unless
-    `within_deadline` is False): the attempt after it could not finish anyway.
+    first try. A wait that would end beyond the deadline of the surrounding cancel scopes is not begun: the attempt after it
+    could not finish anyway.
     """
 
     name = "retry"
@@ -36,7 +36,6 @@ class RetryStrategy(RecoveryStrategy):
         jitter: bool = True,
         rng: random.Random | None = None,
         sleep: Sleep = anyio.sleep,
-        within_deadline: bool = True,
         clock: Clock | None = None,
     ) -> None:
         if max_attempts < 1 or base_delay < 0 or max_delay < 0 or backoff_factor < 1:
@@ -48,7 +47,6 @@ class RetryStrategy(RecoveryStrategy):
         self.jitter = jitter
         self._rng = rng or random.SystemRandom()
         self._sleep = sleep
-        self._within_deadline = within_deadline
         self._clock = clock
 
     def can_recover(self, error: BaseException) -> bool:
@@ -84,7 +82,7 @@ class RetryStrategy(RecoveryStrategy):
         wait = context.get("wait")
         if wait is not None:
             return await wait(delay_s) is not False
-        if self._within_deadline and anyio.current_time() + delay_s >= anyio.current_effective_deadline():
+        if anyio.current_time() + delay_s >= anyio.current_effective_deadline():
             return False
         await self._sleep(delay_s)
         return True

@@ -30,13 +30,11 @@ from fraisier.logging import log_context
 from fraisier.providers.base import HookCall, Provider, StepCall, TargetContext
 from fraisier.providers.hooks import HookRunner
 from fraisier.redaction import Redactor
+from fraisier.rollout.patience import Patience
 from fraisier.rollout.plan import Plan, PlanTarget
 from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.stop import StopSignal
 from fraisier.rollout.verdict import Halt, Verdict, reason_of
-
-_ASKS_AGAIN_S = (0.5, 5.0)
-"""How soon a target is asked again to end a hook, at first and at most."""
 
 _TAIL_LINES = 20
 _LEASE_ENDED = (LeaseLostError, GuardRefusedError, DatabaseError)
@@ -148,8 +146,7 @@ class Hooks:
                         await self._end(due, known.attempt)
 
     async def _end(self, due: Due, begun: int) -> None:
-        until = anyio.current_time() + due.hook.timeout_s
-        attempt, wait_s = begun, _ASKS_AGAIN_S[0]
+        attempt, patience = begun, Patience(due.hook.timeout_s)
         while True:
             attempt += 1
             intent = await self._scribe.say(ev.HookStarted(**self._about(due), attempt=attempt))
@@ -162,14 +159,11 @@ class Hooks:
                 await self._say_failed(due, attempt, error, known=False)
                 if not isinstance(error, (DeploymentTimeoutError, ProviderConnectionError)):
                     return
-                if anyio.current_time() + wait_s >= until:
+                if not await patience.wait():
                     what = f"whether {due} still runs is not known: {self._safe(error)}"
                     raise InDoubtError(what, context=error.context, cause=error) from error
             else:
                 return
-            # Who does not answer tells nothing, and most answer again soon.
-            await anyio.sleep(wait_s)
-            wait_s = min(2 * wait_s, _ASKS_AGAIN_S[1])
 
     # one point
 

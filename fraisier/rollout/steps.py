@@ -28,6 +28,7 @@ from fraisier.providers.base import Provider, StepCall, TargetContext
 from fraisier.recovery import retry_after_of
 from fraisier.redaction import Redactor
 from fraisier.rollout.hooks import Hooks
+from fraisier.rollout.patience import Patience
 from fraisier.rollout.plan import Plan, PlanTarget
 from fraisier.rollout.scribe import Scribe
 from fraisier.rollout.stop import StopSignal
@@ -38,9 +39,6 @@ ASK_AGAIN = frozenset({"verify", "bake"})
 HEALTH_STEPS = ASK_AGAIN
 _LIMIT_KEYS = {"stage": "build_timeout", "migrate": "migrate.timeout"}
 """The configuration key that bounds a step, where it has one of its own."""
-
-_ASKS_AGAIN_S = (0.5, 5.0)
-"""How soon a target is asked again what became of a step, at first and at most."""
 
 _TAIL_LINES = 20
 _RESPONDER_GRACE_S = 30.0
@@ -148,27 +146,23 @@ class StepRunner:
         earlier = self._earlier(target, step)
         if earlier is None or not self.in_doubt(target, step):
             return
-        attempt, wait_s = earlier.attempt, _ASKS_AGAIN_S[0]
-        until = anyio.current_time() + self._timeout_s(target, step)
+        attempt, patience = earlier.attempt, Patience(self._timeout_s(target, step))
         while True:
             attempt += 1
             try:
-                await self._attempt(target, step, attempt, (), until, settles=True)
+                await self._attempt(target, step, attempt, (), patience.until, settles=True)
                 return
             except (LeaseLostError, DatabaseError, InDoubtError):
                 raise
             except FraisierError as error:
                 if _is_known(error) and not isinstance(error, ProviderConnectionError):
                     return  # it is in the journal as failed
-                if anyio.current_time() + wait_s >= until:
+                if not await patience.wait():
                     # A build that goes on harms nobody; a migration would, whatever is done after it.
                     if step == "migrate":
                         what = f"whether the migration on {target.name} still runs is not known: {self.safe(error)}"
                         raise InDoubtError(what, context=error.context, cause=error) from error
                     return
-            # Who does not answer tells nothing, and most answer again soon.
-            await anyio.sleep(wait_s)
-            wait_s = min(2 * wait_s, _ASKS_AGAIN_S[1])
 
     # one attempt
 

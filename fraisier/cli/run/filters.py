@@ -7,15 +7,14 @@ from fnmatch import fnmatchcase
 
 from fraisier.config.problems import did_you_mean
 from fraisier.errors import UsageError
-from fraisier.events import EVENT_TYPES
+from fraisier.events import EVENT_PATTERNS, EVENT_TYPES
 
 
 def check_types(option: str, *globs: str) -> None:
     """Raise UsageError for the first of the globs that no event type matches."""
     for glob in globs:
         if not any(fnmatchcase(name, glob) for name in EVENT_TYPES):
-            families = {f"{name.partition('.')[0]}.*" for name in EVENT_TYPES}
-            near = did_you_mean(glob, [*EVENT_TYPES, *sorted(families)])
+            near = did_you_mean(glob, EVENT_PATTERNS)
             raise UsageError(
                 f"{option}: no event type matches {glob!r}",
                 hint=near or "docs/EVENTS.md has the types; `*` stands for any part of one",
