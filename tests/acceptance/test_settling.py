@@ -215,6 +215,7 @@ def test_a_full_disk_at_the_target_does_not_bar_the_way_back(project: Make, tmp_
     disk = one.root / "srv" / "t2"
     small = tmp_path / "small"
     small.mkdir()
+    one.places = (*one.places, str(small))  # what runs there is the project's, too
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(small)], capture_output=True
     )
