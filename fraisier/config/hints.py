@@ -13,8 +13,9 @@ from fraisier.config import schema
 
 
 class Key(msgspec.Struct, frozen=True):
-    """One key of a configuration object: its word in the file, its attribute, how it is read, and whether it
-    must be there.
+    """One key of a configuration object: its word in the file, its attribute, how it is read, and whether it must be there.
+
+    `text_kind` is `text`, `secret` or `command` when its texts are resolved at the moment of use, else empty.
     """
 
     word: str
@@ -23,6 +24,7 @@ class Key(msgspec.Struct, frozen=True):
     kind: schema.Kind | None
     required: bool
     default: Any
+    text_kind: str
 
 
 @functools.cache
@@ -35,7 +37,9 @@ def keys_of(cls: type[schema.Settings]) -> dict[str, Key]:
         default = info.default if info.default is not msgspec.NODEFAULT else None
         if info.default_factory is not msgspec.NODEFAULT:
             default = info.default_factory()
-        found[info.encode_name] = Key(info.encode_name, info.name, hint, kind, info.required, default)
+        found[info.encode_name] = Key(
+            info.encode_name, info.name, hint, kind, info.required, default, _text_kind(hint, kind)
+        )
     return found
 
 
@@ -54,22 +58,14 @@ def annotated(hint: Any) -> tuple[Any, schema.Kind | None]:
     return hint, None
 
 
-def text_kind(key: Key) -> str:
-    """Return `text`, `secret` or `command` for a key whose texts are resolved at the moment of use, else an
-    empty text.
-    """
-    names = set(_kind_names(key))
-    return next((name for name in ("command", "secret", "text") if name in names), "")
-
-
-def _kind_names(key: Key) -> list[str]:
-    found: list[str] = [key.kind.name] if key.kind else []
-    waiting = list(typing.get_args(key.hint))
+def _text_kind(hint: Any, kind: schema.Kind | None) -> str:
+    names = {kind.name} if kind else set()
+    waiting = list(typing.get_args(hint))
     while waiting:
-        hint, kind = annotated(waiting.pop())
-        found += [kind.name] if kind else []
-        waiting += [] if isinstance(hint, type) else typing.get_args(hint)
-    return found
+        inner, kind = annotated(waiting.pop())
+        names |= {kind.name} if kind else set()
+        waiting += [] if isinstance(inner, type) else typing.get_args(inner)
+    return next((name for name in ("command", "secret", "text") if name in names), "")
 
 
 def extra_words(cls: type[schema.Settings]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ def texts(settings: schema.Settings, where: str = "") -> Iterator[tuple[str, str
     """
     for key in hints.keys_of(type(settings)).values():
         place = f"{where}.{key.word}" if where else key.word
-        yield from _texts(getattr(settings, key.attribute), place, hints.text_kind(key))
+        yield from _texts(getattr(settings, key.attribute), place, key.text_kind)
 
 
 def _texts(value: Any, where: str, kind: str) -> Iterator[tuple[str, str, str]]:

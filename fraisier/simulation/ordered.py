@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,14 +20,15 @@ def ordered_cancellation() -> Iterator[None]:
     """Number the cancel scopes that are made inside, in this process."""
     backend: Any = importlib.import_module("anyio._backends._asyncio")
     original = backend.CancelScope
+    begin = original.__init__
     numbers = itertools.count()
 
     class NumberedScope(original):  # type: ignore[misc,valid-type]
         __slots__ = ("_number",)
 
-        def __init__(self, *args: Any, **options: Any) -> None:
+        def __init__(self, deadline: float = math.inf, shield: bool = False) -> None:  # noqa: FBT001, FBT002
+            begin(self, deadline, shield)
             self._number = next(numbers)
-            super().__init__(*args, **options)
 
         def __hash__(self) -> int:
             return self._number
