@@ -26,7 +26,7 @@ def ordered_cancellation() -> Iterator[None]:
     class NumberedScope(original):  # type: ignore[misc,valid-type]
         __slots__ = ("_number",)
 
-        def __init__(self, deadline: float = math.inf, shield: bool = False) -> None:  # noqa: FBT001, FBT002
+        def __init__(self, deadline: float = math.inf, shield: bool = False) -> None:
             begin(self, deadline, shield)
             self._number = next(numbers)
 
