@@ -23,7 +23,7 @@ from fraisier.rollout.plan import Plan, PlanTarget, decode_plan, repair_first
 from fraisier.rollout.planning import DECIDE_S, Planning
 from fraisier.rollout.reopen import away_now
 from fraisier.rollout.request import DeployRequest
-from fraisier.rollout.restore import to_restore
+from fraisier.rollout.restore import is_as_it_was, to_restore
 from fraisier.rollout.result import DeploymentResult
 from fraisier.rollout.rollback import Rollbacks
 from fraisier.rollout.runner import Runner
@@ -244,7 +244,12 @@ class Deployer(Planning):
 
     async def _end_partial(self, verdict: Verdict) -> None:
         """End as partial, unless a tolerated failure could not be brought back: that needs a person."""
-        failed = [name for name in to_restore(self._state) if self._state.targets[name].outcome != "updated"]
+        targets = self._state.targets
+        failed = [
+            name
+            for name in to_restore(self._state)
+            if targets[name].outcome != "updated" and not is_as_it_was(targets[name])
+        ]
         if failed:
             await self._needs_attention(
                 "rollback_failed", f"not back: {', '.join(failed)}; the cause was {verdict.detail}"

@@ -55,8 +55,15 @@ class Preparation:
         """Whether no target will be changed whatever else is prepared. One out of reach that may be left out does not
         count: the others go on without it, and must be staged then."""
         crew = self._crew
-        left_out = len(crew.unreached()) if self._plan.settings.rollout.on_unreachable == "skip" else 0
-        return crew.stopped or (len(crew.errors) > left_out and not crew.is_rollback)
+        return crew.stopped or (len(crew.errors) > len(self._may_be_left_out()) and not crew.is_rollback)
+
+    def _may_be_left_out(self) -> set[str]:
+        """Return the targets that the others go on without. One on which the migration was begun is none of them: that
+        nobody reaches it ended this deployment, also when a process died before it said so."""
+        if self._plan.settings.rollout.on_unreachable != "skip":
+            return set()
+        known = self._crew.steps.state.targets
+        return {name for name in self._crew.unreached() if not known[name].begun}
 
     async def _barrier(self) -> None:
         crew = self._crew
@@ -69,20 +76,17 @@ class Preparation:
         if self._has_migrated():
             reason = reason_of(next(iter(crew.errors.values())))
             raise Halt(Verdict("changed", reason, crew.first_error()))
-        unreached = crew.unreached()
-        only_unreached = len(unreached) == len(crew.errors)
-        may_skip = self._plan.settings.rollout.on_unreachable == "skip" and len(unreached) < len(
-            self._plan.changes
-        )
-        if only_unreached and may_skip:
-            crew.skipped |= set(unreached)
+        left_out = self._may_be_left_out()
+        if len(left_out) == len(crew.errors) < len(self._plan.changes):
+            crew.skipped |= left_out
             crew.errors.clear()
-            for name in unreached:
+            for name in left_out:
                 crew.capacity.lost(name)
             return
         first = _cause(crew.errors.values())
-        if only_unreached:
-            raise Halt(Verdict("unreachable", "unreachable", crew.first_error(), first))
+        if len(crew.unreached()) == len(crew.errors):
+            kind = "prepare" if self._has_tried_to_migrate() else "unreachable"
+            raise Halt(Verdict(kind, "unreachable", crew.first_error(), first))
         otherwise = "migrate_failed" if self._has_tried_to_migrate() else "prepare_failed"
         raise Halt(Verdict("prepare", _reason(first, otherwise), crew.first_error(), first))
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from fraisier.journal.fold import DeploymentState
+from fraisier.rollout.restore import is_as_it_was
 
 
 class TargetResult(msgspec.Struct, frozen=True):
@@ -93,7 +94,7 @@ def _found_before(plan: bytes) -> dict[str, str]:
 def _target_result(state: DeploymentState, name: str, found: str) -> TargetResult:
     """Return what became of one target. `found` is the version that was there before, when that is known."""
     target = state.targets[name]
-    outcome = target.outcome or ("in_doubt" if target.begun else "untouched")
+    outcome = target.outcome or ("untouched" if is_as_it_was(target) else "in_doubt")
     switch = target.steps.get("switch")
     switched = switch is not None and switch.status != "failed"
     unsure = outcome in ("failed", "in_doubt", "unreachable")
