@@ -22,7 +22,7 @@ from fraisier.audit import (
     verify,
 )
 from fraisier.clock import SystemClock
-from fraisier.errors import DatabaseTransactionError
+from fraisier.errors import DatabaseTransactionError, NotFoundError
 from fraisier.events import TYPE_OF, Actor
 from fraisier.events import types as ev
 from fraisier.ids import SystemIds
@@ -140,6 +140,38 @@ async def test_what_a_durable_subscriber_has_not_handled_stays(journal: Any) -> 
     report = await pruned(journal)
     assert (report.rows, report.held_back) == (2, {"forward:file:/x": 2})
     assert (await pruned(journal, wait_for_subscribers=False)).rows == 1
+
+
+async def test_a_subscriber_that_is_forgotten_holds_nothing_back(journal: Any) -> None:
+    """It is put on record with what it had not received; looking before does nothing, and nobody else is forgotten."""
+    await deployed(journal, 1)
+    journal.save_position("forward:file:/gone", 1)
+    journal.save_position("forward:file:/kept", 2)
+    await journal.flush_positions()
+    looked = await pruned(journal, forget=("forward:file:/gone",), dry_run=True)
+    assert (looked.rows, looked.forgotten) == (2, ("forward:file:/gone",))
+    assert await told(journal) == [1, 2, 3, 4]
+    report = await pruned(journal, forget=("forward:file:/gone",), message="moved")
+    assert (report.rows, report.forgotten) == (2, ("forward:file:/gone",))
+    assert report.held_back == {"forward:file:/kept": 2}
+    noted = next(record.event for record in await journal.read(4) if isinstance(record.event, ev.SystemNoted))
+    assert (noted.kind, noted.detail, noted.actor) == ("subscriber.forgotten", "forward:file:/gone", ALICE)
+    assert noted.data == {"position": 1, "dead_letters": 0, "message": "moved"}
+    assert [one.subscriber for one in await journal.followers()] == ["forward:file:/kept"]
+    assert (await verify(journal, KEY)).ok
+
+
+async def test_who_is_to_be_forgotten_is_looked_for_first(journal: Any) -> None:
+    """A name with a slip is told with the nearest one, and nothing goes."""
+    await deployed(journal, 1)
+    journal.save_position("forward:file:/trail", 4)
+    await journal.flush_positions()
+    with pytest.raises(NotFoundError, match="did you mean 'forward:file:/trail'") as raised:
+        await pruned(journal, forget=("forward:file:/trial",))
+    assert raised.value.hint == "known: forward:file:/trail"
+    with pytest.raises(NotFoundError, match=r"no subscriber 'x'$"):
+        await pruned(journal, forget=("x",))
+    assert await told(journal) == [1, 2, 3, 4]
 
 
 async def test_a_prune_that_was_cut_off_is_finished_by_the_next(journal: Any) -> None:
