@@ -96,11 +96,14 @@ class Preparation:
         migrate = self._plan.settings.migrate
         if migrate is None or migrate.on != "first" or crew.is_rollback:
             return
-        # The one that was meant to migrate may have been left out since; another one does it then.
+        # The one that was meant to migrate may have been left out since; another one does it then, and it stays the one.
         able = [target for target in self._plan.changes if target.name not in crew.skipped]
         if not able:
             return  # all that can be reached has this version already
-        target = next((target for target in able if "migrate" in target.steps), able[0])
+        known = crew.steps.state.targets
+        begun = [target for target in able if "migrate" in known[target.name].steps]
+        meant = [target for target in able if "migrate" in target.steps]
+        target = (begun or meant or able)[0]
         try:
             await crew.steps.take(target, "migrate")
         except InterruptedError as error:

@@ -247,7 +247,7 @@ class Runner:
             self.steps.stop.check()
             if not self.steps.state.targets[target.name].started_us:
                 await self.scribe.say(ev.TargetStarted(**crew.about(target.name), wave=target.wave))
-            for step in (s for s in target.steps if s not in (*PREPARE_STEPS, "cleanup")):
+            for step in self._steps_of(target):
                 await self.steps.take(target, step)
                 if step == "verify" or (target.action == "remove" and step == "switch"):
                     self._serves_again(target)
@@ -260,6 +260,13 @@ class Runner:
             raise
         except FraisierError as error:
             await self._failed(target, step, error)
+
+    def _steps_of(self, target: PlanTarget) -> list[str]:
+        """Return what is done to one target in its turn; the one migration was done before, there or on another target."""
+        migrate = self.plan.settings.migrate
+        is_done = migrate is not None and migrate.on == "first" and not self.crew.is_rollback
+        before = (*PREPARE_STEPS, "cleanup", *(("migrate",) if is_done else ()))
+        return [step for step in target.steps if step not in before]
 
     def _was_restarted(self, target: PlanTarget) -> bool:
         known = self.steps.state.targets.get(target.name)
