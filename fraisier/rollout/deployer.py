@@ -23,8 +23,8 @@ from fraisier.rollout.plan import Plan, PlanTarget, decode_plan, repair_first
 from fraisier.rollout.planning import DECIDE_S, Planning
 from fraisier.rollout.reopen import away_now
 from fraisier.rollout.request import DeployRequest
-from fraisier.rollout.restore import is_as_it_was, to_restore
-from fraisier.rollout.result import DeploymentResult
+from fraisier.rollout.restore import to_restore
+from fraisier.rollout.result import DeploymentResult, is_as_it_was
 from fraisier.rollout.rollback import Rollbacks
 from fraisier.rollout.runner import Runner
 from fraisier.rollout.steps import StepRunner

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from fraisier.config.schema import Environment, Target
-from fraisier.journal.fold import CHANGING_STEPS, DeploymentState, TargetState
+from fraisier.journal.fold import DeploymentState, TargetState
 from fraisier.rollout.plan import PREPARE_STEPS, Plan, PlanTarget, Seen
 
 
@@ -110,11 +110,3 @@ def to_restore(state: DeploymentState) -> list[str]:
     return [
         name for name, target in state.targets.items() if target.begun and target.outcome != "rolled_back"
     ]
-
-
-def is_as_it_was(target: TargetState) -> bool:
-    """Whether a target that never got its turn is as it was, but for a migration on it that went well and is for all."""
-    if not target.begun:
-        return True
-    touched = {step for step in target.steps if step in CHANGING_STEPS}
-    return not target.outcome and touched == {"migrate"} and target.steps["migrate"].status == "succeeded"

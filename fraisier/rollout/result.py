@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from fraisier.journal.fold import DeploymentState
-from fraisier.rollout.restore import is_as_it_was
+from fraisier.journal.fold import CHANGING_STEPS, DeploymentState, TargetState
 
 
 class TargetResult(msgspec.Struct, frozen=True):
@@ -89,6 +88,14 @@ def _found_before(plan: bytes) -> dict[str, str]:
     except msgspec.MsgspecError:
         return {}
     return {target.name: target.current_version for target in planned}
+
+
+def is_as_it_was(target: TargetState) -> bool:
+    """Whether a target that never got its turn is as it was, but for a migration on it that went well and is for all."""
+    if not target.begun:
+        return True
+    touched = {step for step in target.steps if step in CHANGING_STEPS}
+    return not target.outcome and touched == {"migrate"} and target.steps["migrate"].status == "succeeded"
 
 
 def _target_result(state: DeploymentState, name: str, found: str) -> TargetResult:
