@@ -54,14 +54,13 @@ class Crew:
 
     def _remember(self) -> None:
         """Take over what the journal tells of an earlier process: who is updated, who failed, who was left out."""
-        may_skip = self.plan.settings.rollout.on_unreachable == "skip"
         for target in self.plan.changes:
             known = self.steps.state.targets.get(target.name)
             if known is None or not known.outcome:
                 continue
             if known.outcome == "updated":
                 self.updated.append(target.name)
-            elif known.outcome == "unreachable" and may_skip and not known.begun and not self.is_rollback:
+            elif known.outcome == "unreachable" and self.may_leave_out(target.name):
                 self.skipped.add(target.name)
             elif known.outcome in ("failed", "unreachable", "rolled_back"):
                 self.errors[target.name] = _remembered(known)
@@ -137,6 +136,12 @@ class Crew:
         """Whether no permit can come back: nobody is at work on those that are away, nor will be in this wave."""
         away = self.capacity.away
         return len(away) >= self.capacity.limit and not away & self.open
+
+    def may_leave_out(self, name: str) -> bool:
+        """Whether the others go on without a target that is out of reach. Where the migration was begun they do not: that
+        nobody reached it then ended this deployment, also when a process died before it said so."""
+        wanted = self.plan.settings.rollout.on_unreachable == "skip" and not self.is_rollback
+        return wanted and not self.steps.state.targets[name].begun
 
     def unreached(self) -> dict[str, FraisierError]:
         """Return the failures that say nothing but that the target was out of reach."""

@@ -58,12 +58,7 @@ class Preparation:
         return crew.stopped or (len(crew.errors) > len(self._may_be_left_out()) and not crew.is_rollback)
 
     def _may_be_left_out(self) -> set[str]:
-        """Return the targets that the others go on without. One on which the migration was begun is none of them: that
-        nobody reaches it ended this deployment, also when a process died before it said so."""
-        if self._plan.settings.rollout.on_unreachable != "skip":
-            return set()
-        known = self._crew.steps.state.targets
-        return {name for name in self._crew.unreached() if not known[name].begun}
+        return {name for name in self._crew.unreached() if self._crew.may_leave_out(name)}
 
     async def _barrier(self) -> None:
         crew = self._crew
