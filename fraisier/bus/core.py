@@ -117,6 +117,19 @@ class Bus:
             return self._publish_with_care(event, guard)
         return self._append(event, guard)
 
+    async def publish_all(self, events: Sequence[Event], *, guard: Guard | None = None) -> list[Record]:
+        """Publish journalled events that become durable together, in one commit and in this order: all of them or none.
+
+        Raises what `publish` raises, and ValidationError for an ephemeral one."""
+        shared = self._shared
+        for event in events:
+            if event.__class__ not in shared.durable_types:
+                raise self._not_durable(event)
+        if shared.crowded:
+            shared.crowded = False
+            await anyio.lowlevel.checkpoint()
+        return await self._journal.append_all(events, guard)
+
     async def _publish_with_care(self, event: Event, guard: Guard | None) -> Record:
         shared, event_class = self._shared, event.__class__
         if not shared.durable_types or event_class not in TYPE_OF:
@@ -152,6 +165,11 @@ class Bus:
             return ValidationError(f"{event_class.__name__} is not a registered event type")
         state = "is closed" if self._entered else "was not entered"
         return BusClosedError(f"{TYPE_OF[event_class]} cannot be published: the bus {state}")
+
+    def _not_durable(self, event: Event) -> BusClosedError | ValidationError:
+        if event.ephemeral and event.__class__ in TYPE_OF:
+            return ValidationError(f"{TYPE_OF[event.__class__]} is not journalled: publish it by itself")
+        return self._refusal(event)
 
     # Request and reply --------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fraisier.commands.releases import STATE
-from fraisier.commands.sh import EXIT_BUSY, EXIT_FENCED, quote
+from fraisier.commands.sh import EXIT_BUSY, EXIT_FENCED, fields_after_name, quote
 
 FENCE = f"{STATE}/fence-"
 _EPOCH_DIGITS = 10
@@ -66,6 +66,12 @@ def fence_of(app: str, *, log_id: str, lease: tuple[str, str], token: tuple[int,
 def refuses(fence: Fence, exit_code: int, stderr: str) -> bool:
     """Whether a fenced command ended because of its token, and not by itself with the same exit code."""
     return exit_code == EXIT_FENCED and f"{_SAID} {fence.token} " in stderr
+
+
+def introduction(pid: int, start: str, boot_id: str) -> str:
+    """Return a line for a standing shell that leads its process group, which spares it to look who it is: its number, its
+    start time (field 22 of /proc/PID/stat) and the boot id."""
+    return f"_fr_me={pid}.{start}.{boot_id.partition('-')[0]}\n"
 
 
 def guarded(fence: Fence | None, script: str) -> str:
@@ -110,7 +116,9 @@ _fr_release() {{ [ -z "$_fr_r" ] || echo idle 2>/dev/null 1<>"$_fr_r"; return "$
 if @WHEN@; then
   case ${{_fr_me-}} in "$$".*) ;; *)
     _fr_me=$$.0
-    read -r _fr_x 2>/dev/null </proc/$$/stat && _fr_who ${{_fr_x##*)}}
+    set -f
+    read -r _fr_x 2>/dev/null </proc/$$/stat && {fields_after_name("_fr_x")} && _fr_who $_fr_x
+    set +f
     _fr_x=none; read -r _fr_x 2>/dev/null </proc/sys/kernel/random/boot_id
     _fr_me=$_fr_me.${{_fr_x%%-*}} ;;
   esac
@@ -135,7 +143,7 @@ _COLD = f"""\
 _fr_stat() {{
   _fr_all=; [ -r "/proc/$1/stat" ] || return 1
   while IFS= read -r _fr_x || [ -n "$_fr_x" ]; do _fr_all="$_fr_all $_fr_x"; done 2>/dev/null <"/proc/$1/stat" || return 1
-  set -f; set -- ${{_fr_all##*)}}; set +f
+  set -f; {fields_after_name("_fr_all")}; set -- $_fr_all; set +f
   [ $# -ge 20 ] || return 1
   _fr_st=$1 _fr_pg=$3 _fr_bt=${{20}}
   case $_fr_st in Z|X) return 1 ;; esac
@@ -185,6 +193,6 @@ _HOT = _HOT.replace("@COLD@", f"eval {quote(_COLD)}")
 _FORGET = """\
 unset -f _fr_fail _fr_who _fr_release _fr_stat _fr_group _fr_end _fr_acts _fr_many
 unset _fr_app _fr_t _fr_epoch _fr_is _fr_r _fr_d _fr_me _fr_x _fr_old _fr_o _fr_p _fr_n _fr_all _fr_st _fr_pg _fr_bt
-unset _fr_own _fr_pid _fr_start _fr_boot fence_made
+unset _fr_own _fr_pid _fr_start _fr_boot _fr_ifs fence_made
 """
 """A user's command sees nothing of this."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fraisier.commands.releases import STATE
-from fraisier.commands.sh import EXIT_BUSY, quote
+from fraisier.commands.sh import EXIT_BUSY, fields_after_name, quote
 
 PID_FILE = f"{STATE}/service.pid"
 LOG_FILE = f"{STATE}/service.log"
@@ -21,18 +21,19 @@ release_of() {
 """
 
 FUNCTIONS = (
-    RELEASE_OF
-    + """\
-stat_of() {
+    RELEASE_OF + f"""\
+stat_of() {{
   # Sets st (state), pg (group), ss (session), bt (start time). The name in parentheses may hold anything, also newlines.
   st=
   [ -r "/proc/$1/stat" ] || return 1
   all=
   while IFS= read -r line || [ -n "$line" ]; do all="$all $line"; done 2>/dev/null <"/proc/$1/stat" || return 1
-  set -f; set -- ${all##*)}; set +f
+  set -f; {fields_after_name("all")}; set -- $all; set +f
   [ $# -ge 20 ] || return 1
   st=$1 pg=$3 ss=$4; shift 19; bt=$1
-}
+}}
+"""
+    """\
 read_pid() {
   # Sets pid, start, boot, of, by from the pid file; pid is empty when it tells nothing.
   pid= start= boot= of= by=

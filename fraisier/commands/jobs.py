@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from fraisier.commands.identity import FUNCTIONS
 from fraisier.commands.releases import STATE
-from fraisier.commands.sh import EXIT_REFUSED, FAIL, quote, words
+from fraisier.commands.sh import EXIT_REFUSED, FAIL, fields_after_name, quote, words
 
 JOBS = f"{STATE}/jobs"
 MARK = "FRAISIER_JOB"
@@ -22,14 +22,14 @@ MARK = "FRAISIER_JOB"
 
 _OUR_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
-WRAPPER = """\
+WRAPPER = f"""\
 _fr_dir=$1 _fr_cwd=$2 _fr_command=$3 _fr_path=$4 _fr_sync=$5
 cd -- "$_fr_dir" || exit 1
 # A signal to the group is for the command; the wrapper stays, to tell how it ended. No `trap ''`: it would be inherited.
 trap : HUP INT TERM
 set -f
 _fr_all=; while IFS= read -r _fr_line || [ -n "$_fr_line" ]; do _fr_all="$_fr_all $_fr_line"; done </proc/$$/stat
-set -- ${_fr_all##*)}; shift 19
+{fields_after_name("_fr_all")}; set -- $_fr_all; shift 19
 set +f
 read -r _fr_boot </proc/sys/kernel/random/boot_id 2>/dev/null || _fr_boot=none
 printf '%s\\n' "$$ $1 $_fr_boot" >pid || exit 1
@@ -39,7 +39,7 @@ mkdir go || exit 1
 [ -z "$_fr_sync" ] || sync pid go . .. || sync
 (
   PATH=$_fr_path
-  cd -- "${_fr_cwd:-/}" || { echo "cannot enter the directory $_fr_cwd" >&2; exit 126; }
+  cd -- "${{_fr_cwd:-/}}" || {{ echo "cannot enter the directory $_fr_cwd" >&2; exit 126; }}
   exec sh -c "$_fr_command"
 ) </dev/null >out 2>err
 _fr_rc=$?

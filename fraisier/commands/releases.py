@@ -177,14 +177,16 @@ cd -- {quote(app)} || exit 0
 
 
 def switch(app: str, release: str) -> str:
-    """Point `current` at a complete release in one rename. Prints `previous ID` and `current ID`."""
+    """Point `current` at a complete release, in one system call. Prints `previous ID` and `current ID`."""
     return f"""\
 {_enter(app)}ID={quote(release)}
 [ -s "releases/$ID/{MARKER}" ] || fail {EXIT_REFUSED} "the release $ID is not there, or not complete"
 [ -L current ] || [ ! -e current ] || fail {EXIT_CONFIG} "$APP/current is a directory or file, not a link: move it away first"
 {CURRENT}
 echo "previous $current"
-if [ "$current" != "$ID" ] || [ ! -e current ]; then
+if [ ! -L current ]; then
+  ln -s -- "releases/$ID" current || fail {EXIT_REFUSED} "cannot make $APP/current"
+elif [ "$current" != "$ID" ] || [ ! -e current ]; then
   [ ! -L {STATE}/next ] || rm -f -- {STATE}/next
   ln -s -- "releases/$ID" {STATE}/next && mv -Tf -- {STATE}/next current || fail {EXIT_REFUSED} "cannot switch $APP/current"
 fi

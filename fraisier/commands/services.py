@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from fraisier.commands.identity import FUNCTIONS, LOG_FILE, REPORT, STOP_ALL, setting
 from fraisier.commands.releases import STATE
-from fraisier.commands.sh import EXIT_REFUSED, FAIL, exports, quote
+from fraisier.commands.sh import EXIT_REFUSED, FAIL, exports, fields_after_name, quote
 
 LOG_START = "[fraisier] starting "
 LOG_KB_MAX = 20480
@@ -96,13 +96,13 @@ def _child(command: str) -> str:
 set -f
 _fr_file=$1 _fr_of="$2 $3"
 _fr_all=; while IFS= read -r _fr_line || [ -n "$_fr_line" ]; do _fr_all="$_fr_all $_fr_line"; done </proc/$$/stat
-set -- ${{_fr_all##*)}}; shift 19
+{fields_after_name("_fr_all")}; set -- $_fr_all; shift 19
 read -r _fr_line </proc/sys/kernel/random/boot_id
 printf '{LOG_START}%s (pid %s)\\n' "${{_fr_of%% *}}" "$$"
 printf '%s\\n' "$$ $1 $_fr_line $_fr_of" >"$_fr_file" || exit 1
 echo written >&3
 exec 3>&-
-unset _fr_file _fr_of _fr_all _fr_line
+unset _fr_file _fr_of _fr_all _fr_line _fr_ifs
 set --; set +f
 exec {command}
 """

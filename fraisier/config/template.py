@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 
@@ -93,6 +94,12 @@ def pieces(text: str) -> Iterator[Piece]:
         yield text[position:]
 
 
+@functools.lru_cache(maxsize=256)
+def _pieces(text: str) -> tuple[Piece, ...]:
+    """Templates are few, and each is rendered for every look at every target."""
+    return tuple(pieces(text))
+
+
 def bad_reference(text: str, start: int) -> TemplateError:
     """Return the error for a `${` at `start` that begins no reference of ours."""
     if text.startswith("${{", start):
@@ -105,9 +112,11 @@ def bad_reference(text: str, start: int) -> TemplateError:
 
 def render(text: str, *, name: Callable[[str], str], reference: Callable[[Reference], str]) -> str:
     """Return `text` with each name and reference replaced by what the two functions give for it."""
+    if "{" not in text:
+        return text
     return "".join(
         piece if isinstance(piece, str) else name(piece.name) if isinstance(piece, Name) else reference(piece)
-        for piece in pieces(text)
+        for piece in _pieces(text)
     )
 
 

@@ -13,7 +13,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from fraisier.health_check.expectation import BODY_MAX, Answer, Request
 from fraisier.health_check.failures import ProbeError, ProbeFailed
-from fraisier.health_check.tcp import Connect
+from fraisier.health_check.tcp import Connect, put_down
 from fraisier.health_check.tls import TLSContexts, certificate_of
 from fraisier.redaction import read_url
 
@@ -33,7 +33,7 @@ async def fetch_over(connect: Connect, request: Request, contexts: TLSContexts) 
             await stream.send(head)
             return await _answer(stream, bodiless=request.method == "HEAD")
         finally:
-            await anyio.aclose_forcefully(stream)
+            await put_down(stream)
     except ssl.SSLError as error:
         raise ProbeFailed(f"TLS: {error.reason or error}") from error
     except (anyio.BrokenResourceError, anyio.EndOfStream) as error:
@@ -57,7 +57,7 @@ async def _opened(
             return secured
         finally:
             if secured is None:
-                await anyio.aclose_forcefully(stream)
+                await put_down(stream)
     raise ProbeFailed(f"no connection within {limit_s:g} s", answered=False)
 
 

@@ -13,6 +13,14 @@ from fraisier.health_check.failures import ProbeError
 
 Connect = Callable[[str, int], Awaitable[ByteStream]]
 
+CLOSE_S = 1.0
+
+
+async def put_down(stream: ByteStream) -> None:
+    """Close a connection that is of no use any more, whoever cancels meanwhile, and wait a moment at most for it."""
+    with anyio.move_on_after(CLOSE_S, shield=True):
+        await stream.aclose()
+
 
 class TCPHealthChecker(Probe):
     """Passes when a TCP connection to host and port can be opened. `connect` opens it (default: from
@@ -34,5 +42,5 @@ class TCPHealthChecker(Probe):
         if not 1 <= self.port <= PORT_MAX:
             raise ProbeError(f"{self.describe()}: a port is a number from 1 to {PORT_MAX}")
         stream = await self._connect(self.host, self.port)
-        await anyio.aclose_forcefully(stream)
+        await put_down(stream)
         return Good(f"{self.describe()}: connected")

@@ -97,6 +97,11 @@ class Journal(Protocol):
         first. Raises ValidationError (not encodable), GuardRefusedError, DatabaseTransactionError."""
         ...
 
+    async def append_all(self, events: Sequence[Event], guard: Guard | None = None) -> list[Record]:
+        """Return the records of events that became durable together, next to each other in one commit: all of them or none.
+        The guard is asked once, before the first. Otherwise like `append`."""
+        ...
+
     async def read(
         self,
         after: int,

@@ -10,7 +10,12 @@ import msgspec
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from fraisier.clock import Clock
-from fraisier.errors import DatabaseConnectionError, DatabaseTransactionError, GuardRefusedError
+from fraisier.errors import (
+    DatabaseConnectionError,
+    DatabaseTransactionError,
+    FraisierError,
+    GuardRefusedError,
+)
 from fraisier.events import TYPE_OF, Event, Record, encode_body
 from fraisier.events.codec import decode_event
 from fraisier.ids import Ids
@@ -97,10 +102,37 @@ class MemoryJournal:
         await checkpoint_if_cancelled()
         return record
 
+    async def append_all(self, events: Sequence[Event], guard: Guard | None = None) -> list[Record]:
+        """Return the records of events that became known together. Raises what `append` raises, and then none of them is."""
+        on_commit = self._writable()
+        records = self._admit_all(events, guard)
+        self._keep_positions()
+        on_commit(records)
+        await cancel_shielded_checkpoint()
+        await checkpoint_if_cancelled()
+        return records
+
     def _writable(self) -> OnCommit:
         if self._on_commit is None:
             raise DatabaseTransactionError("the memory journal is closed", recoverable=False)
         return self._on_commit
+
+    def _admit_all(self, events: Sequence[Event], guard: Guard | None) -> list[Record]:
+        """Make events the newest records, or none of them. Raises ValidationError, GuardRefusedError."""
+        before, records = len(self._rows), list[Record]()
+        try:
+            for event in events:
+                records.append(self._admit(event, None if records else guard))
+        except FraisierError:
+            if len(self._rows) > before:
+                self._take_back(before)
+            raise
+        return records
+
+    def _take_back(self, length: int) -> None:
+        del self._rows[length:]
+        del self._records[length:]
+        self._fold_again()
 
     def _admit(self, event: Event, guard: Guard | None) -> Record:
         """Make an event the newest record, as it reads when it is read back. Raises ValidationError, GuardRefusedError."""

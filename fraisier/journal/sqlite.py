@@ -177,30 +177,44 @@ class SqliteJournal(SqliteReads):
         `guard` runs in the writer's thread, inside the transaction, and only reads. Raises ValidationError,
         GuardRefusedError, DatabaseTransactionError, or what the guard raised.
         """
+        entry = self._entry(event, guard)
+        while len(self._pending) >= PENDING_MAX and not self._closing:
+            await self._room.wait()
+        self._writable()
+        self._pending.append(entry)
+        self._kick()
+        await self._until_settled(entry)
+        return self._record_of(entry)
+
+    async def append_all(self, events: Sequence[Event], guard: Guard | None = None) -> list[Record]:
+        """Return the records once all are durable, in one commit; raises what `append` raises, and then none is written."""
+        entries = [self._entry(event, guard) for event in events]
+        while len(self._pending) >= PENDING_MAX and not self._closing:
+            await self._room.wait()
+        self._writable()
+        for follower in entries[1:]:
+            follower.guard, follower.leader = None, entries[0]
+        self._pending.extend(entries)
+        self._kick()
+        await self._until_settled(entries[-1])
+        return [self._record_of(entry) for entry in entries]
+
+    def _entry(self, event: Event, guard: Guard | None) -> Entry:
+        """Return an append of the event that nobody waits for yet. Raises ValidationError."""
         event_id, at_us = self._ids.event(), self._clock.now_us()
         body = encode_body(event_id, at_us, event)
         # One row that cannot be read again would stop every reader, so it is read here, where its publisher hears of it.
-        event = decode_event(body)
-        while len(self._pending) >= PENDING_MAX and not self._closing:
-            await self._room.wait()
-        loop = self._writable()
-        entry = Entry(event, event_id, at_us, body, guard, loop.create_future())
-        self._pending.append(entry)
-        if self._in_flight is None and not self._scheduled:
-            self._scheduled = True
-            loop.call_soon(self._flush)
-        try:
-            await entry.future
-        except asyncio.CancelledError:
-            await self._outcome(entry)
-            raise
+        event, future = decode_event(body), asyncio.get_running_loop().create_future()
+        return Entry(event, event_id, at_us, body, guard, future)
+
+    def _record_of(self, entry: Entry) -> Record:
         if entry.record is None:
             raise entry.error or DatabaseTransactionError(
                 f"the store {self.path} did not say what became of an event"
             )
         return entry.record
 
-    def _writable(self) -> asyncio.AbstractEventLoop:
+    def _writable(self) -> None:
         if self._read_only:
             raise DatabaseTransactionError(
                 f"the store {self.path} was opened read-only",
@@ -209,17 +223,20 @@ class SqliteJournal(SqliteReads):
             )
         if self._closing or self._loop is None:
             raise DatabaseTransactionError(f"the journal {self.path} is closed", recoverable=False)
-        return self._loop
 
-    async def _outcome(self, entry: Entry) -> None:
-        """Wait until an entry is settled, whoever cancels: an anyio scope, which is shielded, or the task itself."""
-        with anyio.CancelScope(shield=True):
-            while not entry.settled:
-                entry.future = asyncio.get_running_loop().create_future()
-                try:
-                    await entry.future
-                except asyncio.CancelledError:
-                    continue
+    async def _until_settled(self, entry: Entry) -> None:
+        """Wait for what becomes of an entry, whoever cancels: an anyio scope, which is shielded then, or the task itself."""
+        try:
+            await entry.future
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True):
+                while not entry.settled:
+                    entry.future = asyncio.get_running_loop().create_future()
+                    try:
+                        await entry.future
+                    except asyncio.CancelledError:
+                        continue
+            raise
 
     # committing: one batch in flight, everything that arrives meanwhile in the next
 
@@ -286,9 +303,10 @@ class SqliteJournal(SqliteReads):
     def _release(self, batch: Batch, error: BaseException | None) -> None:
         if error is not None:
             self._positions = {**batch.positions, **self._positions}
-            if is_of_one_entry(error) and len(batch.entries) + len(batch.notes) > 1:
-                # One of them is poison: each goes by itself, in order, so that only the culprit fails.
-                self._again.extendleft(reversed(self._one_by_one(batch)))
+            alone = self._one_by_one(batch) if is_of_one_entry(error) else []
+            if len(alone) > 1:
+                # One of them is poison: each goes by itself, in order, so that only the culprit fails, with its company.
+                self._again.extendleft(reversed(alone))
                 return
         for waiting in batch.entries:
             waiting.settled = True
@@ -304,11 +322,14 @@ class SqliteJournal(SqliteReads):
                     note.future.set_exception(writing_error(self.path, error))
 
     def _one_by_one(self, batch: Batch) -> list[Batch]:
+        alone: list[Batch] = []
         for entry in batch.entries:
             entry.record = entry.error = None
-        return [Batch([entry], {}, []) for entry in batch.entries] + [
-            Batch([], {}, [note]) for note in batch.notes
-        ]
+            if entry.leader is None:
+                alone.append(Batch([entry], {}, []))
+            else:
+                alone[-1].entries.append(entry)
+        return alone + [Batch([], {}, [note]) for note in batch.notes]
 
     def _tick(self) -> None:
         if self._loop is None or self._closing:

@@ -28,7 +28,9 @@ _SAVE_POSITION = "replace into positions values (?, ?)"
 
 
 class Entry(msgspec.Struct, eq=False):
-    """One append on its way. The thread gives it a record or an error; only the loop, after the commit, settles it."""
+    """One append on its way. The thread gives it a record or an error; only the loop, after the commit, settles it.
+
+    `leader` is the first of those that it is written together with, if there are any before it."""
 
     event: Event
     event_id: str
@@ -39,6 +41,7 @@ class Entry(msgspec.Struct, eq=False):
     record: Record | None = None
     error: BaseException | None = None
     settled: bool = False
+    leader: Entry | None = None
 
 
 class Note:
@@ -178,6 +181,9 @@ class Writer:
         rows: list[tuple[Any, ...]] = []
         for entry in entries:
             event, body = entry.event, entry.body
+            if entry.leader is not None and entry.leader.record is None:
+                entry.error = entry.leader.error
+                continue
             if entry.guard is not None and not self._allowed(entry):
                 continue
             seq += 1

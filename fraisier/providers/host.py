@@ -68,7 +68,7 @@ class HostProvider(ABC):
             guard=services.guard,
         )
         self._transports: dict[str, Transport] = {}
-        self._opening = anyio.Lock()
+        self._opening = anyio.Lock(fast_acquire=True)
         self._hosts: dict[str, anyio.Lock] = {}
         self._equipped: set[str] = set()
         self._sizes: dict[str, int] = {}
@@ -257,7 +257,7 @@ class HostProvider(ABC):
     async def _check_tools(self, context: TargetContext, site: Site) -> None:
         """Look once a host whether the programs are there that our scripts use."""
         host = self._host(context)
-        async with self._hosts.setdefault(host, anyio.Lock()):
+        async with self._hosts.setdefault(host, anyio.Lock(fast_acquire=True)):
             if host not in self._equipped:
                 await site.script(releases.tools(), what="preflight")
                 self._equipped.add(host)

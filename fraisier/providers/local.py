@@ -27,7 +27,7 @@ class LocalProvider(HostProvider):
 
     def __init__(self, services: ProviderServices) -> None:
         super().__init__(services)
-        self._asking = anyio.Lock()
+        self._asking = anyio.Lock(fast_acquire=True)
         self._free: dict[str, int | None] = {}
         self._base_env = {
             key: value for key, value in services.environ.items() if not key.startswith(_OWN_PREFIX)

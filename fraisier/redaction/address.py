@@ -6,6 +6,7 @@ tells it in its error; that is why nobody else here reads a URL, and why no erro
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -40,6 +41,7 @@ class Userinfo(NamedTuple):
     end: int
 
 
+@functools.lru_cache(maxsize=256)
 def read_url(url: str) -> SplitResult:
     """Return the parts of a URL, of which the port can be had, too. Raises UnreadableURLError."""
     try:

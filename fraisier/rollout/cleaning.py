@@ -58,7 +58,8 @@ class Cleaner:
 
     async def _clean(self, target: PlanTarget, keep: tuple[str, ...]) -> None:
         try:
-            await self._crew.steps.take(target, "cleanup", keep=keep)
+            async with self._crew.steps.course() as course:
+                await self._crew.steps.take(course, target, "cleanup", keep=keep)
         except (LeaseLostError, DatabaseError):
             raise
         except FraisierError:

@@ -39,9 +39,10 @@ class Preparation:
         crew = self._crew
         step = ""
         try:
-            for step in PREPARE_STEPS:
-                if step in target.steps and not self._pointless():
-                    await crew.steps.take(target, step)
+            async with crew.steps.course() as course:
+                for step in PREPARE_STEPS:
+                    if step in target.steps and not self._pointless():
+                        await crew.steps.take(course, target, step)
         except ENDS_EVERYTHING:
             raise
         except InDoubtError as error:
@@ -100,7 +101,8 @@ class Preparation:
         meant = [target for target in able if "migrate" in target.steps]
         target = (begun or meant or able)[0]
         try:
-            await crew.steps.take(target, "migrate")
+            async with crew.steps.course() as course:
+                await crew.steps.take(course, target, "migrate")
         except InterruptedError as error:
             raise Halt(Verdict("interrupted", "interrupted", error.message)) from error
         except InDoubtError as error:

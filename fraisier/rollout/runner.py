@@ -245,13 +245,19 @@ class Runner:
         step = ""
         try:
             self.steps.stop.check()
-            if not self.steps.state.targets[target.name].started_us:
-                await self.scribe.say(ev.TargetStarted(**crew.about(target.name), wave=target.wave))
-            for step in self._steps_of(target):
-                await self.steps.take(target, step)
-                if step == "verify" or (target.action == "remove" and step == "switch"):
+            async with self.steps.course() as course:
+                if not self.steps.state.targets[target.name].started_us:
+                    course.hold(ev.TargetStarted(**crew.about(target.name), wave=target.wave))
+                steps = self._steps_of(target)
+                serves_after = "switch" if target.action == "remove" else "verify"
+                for step in steps:
+                    await self.steps.take(course, target, step)
+                    if step == serves_after != steps[-1]:
+                        await course.settle()
+                        self._serves_again(target)
+                await course.say(self._updated_event(target, anyio.current_time() - started))
+                if serves_after == steps[-1]:
                     self._serves_again(target)
-            await self.scribe.say(self._updated_event(target, anyio.current_time() - started))
             crew.updated.append(target.name)
         except ENDS_EVERYTHING:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -53,14 +53,19 @@ class Scribe:
     async def say(self, event: Event) -> Record:
         """Return the record of `event` once it is durable. Raises GuardRefusedError when the lease is not ours,
         DatabaseError when the journal does not take it, and ever after."""
-        event = self._cleaned(event)
+        return (await self.say_all((event,)))[0]
+
+    async def say_all(self, events: Sequence[Event]) -> list[Record]:
+        """Return the records of facts that become durable together, all of them or none. Raises what `say` raises."""
+        events = [self._cleaned(event) for event in events]
         # A fact that is durable is known here, too, whatever deadline passes while the journal takes it.
         with anyio.CancelScope(shield=True):
-            record = await self._unless_failed(lambda: self.bus.publish(event, guard=self.guard))
-            apply(self.tables, record)
+            records = await self._unless_failed(lambda: self.bus.publish_all(events, guard=self.guard))
+            for record in records:
+                apply(self.tables, record)
             self.tables.clear_dirty()
         await checkpoint_if_cancelled()
-        return record
+        return records
 
     async def ask(self, event: Event, *, timeout_s: float) -> Event:
         """Return the reply to a request event. Raises ResponderError, and what `say` raises."""

@@ -27,6 +27,7 @@ from fraisier.logging import log_context
 from fraisier.providers.base import Provider, StepCall, TargetContext
 from fraisier.recovery import retry_after_of
 from fraisier.redaction import Redactor
+from fraisier.rollout.course import Course
 from fraisier.rollout.hooks import Hooks
 from fraisier.rollout.patience import Patience
 from fraisier.rollout.plan import Plan, PlanTarget
@@ -86,18 +87,28 @@ class StepRunner:
             settings = self.plan.settings
         return TargetContext(self.plan.fraise, self.plan.environment, target.target, settings)
 
-    async def take(self, target: PlanTarget, step: str, *, keep: tuple[str, ...] = ()) -> dict[str, Any]:
-        """Take a step with its hooks, as often as recovery says, and return its evidence. Raises the last attempt's error, or
-        HookError."""
+    def course(self) -> Course:
+        """Return what consecutive steps of one target are taken in."""
+        return Course(self.scribe)
+
+    async def take(
+        self, course: Course, target: PlanTarget, step: str, *, keep: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
+        """Take a step with its hooks, as often as recovery says, and return its evidence; `course` says that it succeeded
+        with the next fact. Raises the last attempt's error, or HookError."""
         if self.hooks is not None:
+            await course.settle()
             await self.hooks.around(f"before_{step}", target)
         with log_context(step=step):
-            evidence = await self._take(target, step, keep)
+            evidence = await self._take(course, target, step, keep)
         if self.hooks is not None:
+            await course.settle()
             await self.hooks.around(f"after_{step}", target)
         return evidence
 
-    async def _take(self, target: PlanTarget, step: str, keep: tuple[str, ...]) -> dict[str, Any]:
+    async def _take(
+        self, course: Course, target: PlanTarget, step: str, keep: tuple[str, ...]
+    ) -> dict[str, Any]:
         earlier = self._earlier(target, step)
         if earlier is not None and earlier.status == "succeeded" and step not in ASK_AGAIN:
             return dict(earlier.evidence)
@@ -108,7 +119,7 @@ class StepRunner:
             self.stop.check()
             attempt += 1
             try:
-                evidence = await self._attempt(target, step, attempt, keep, until)
+                evidence = await self._attempt(course, target, step, attempt, keep, until)
             except FraisierError as error:
                 if isinstance(error, (LeaseLostError, DatabaseError, InDoubtError)):
                     raise
@@ -130,9 +141,8 @@ class StepRunner:
                 await self.stop.sleep(decision.delay_s)
             else:
                 if strategy:
-                    await self.scribe.say(
-                        ev.RecoverySucceeded(**self._about(target, step), attempt=attempt, strategy=strategy)
-                    )
+                    about = self._about(target, step)
+                    course.hold(ev.RecoverySucceeded(**about, attempt=attempt, strategy=strategy))
                 return evidence
 
     def in_doubt(self, target: PlanTarget, step: str) -> bool:
@@ -150,7 +160,8 @@ class StepRunner:
         while True:
             attempt += 1
             try:
-                await self._attempt(target, step, attempt, (), patience.until, settles=True)
+                async with self.course() as course:
+                    await self._attempt(course, target, step, attempt, (), patience.until, settles=True)
                 return
             except (LeaseLostError, DatabaseError, InDoubtError):
                 raise
@@ -168,6 +179,7 @@ class StepRunner:
 
     async def _attempt(
         self,
+        course: Course,
         target: PlanTarget,
         step: str,
         attempt: int,
@@ -186,7 +198,7 @@ class StepRunner:
         )
         earlier = self._earlier(target, step)
         in_doubt = self.in_doubt(target, step)
-        intent = await self.scribe.say(ev.StepStarted(**about, attempt=attempt, before=before))
+        intent = await course.say(ev.StepStarted(**about, attempt=attempt, before=before))
         tail: list[str] = []
 
         def on_output(stream: str, line: str) -> None:
@@ -238,9 +250,7 @@ class StepRunner:
                 raise InDoubtError(self.safe(error), context=error.context, cause=error) from error
             raise
         duration_s = round(anyio.current_time() - started, 6)
-        await self.scribe.say(
-            ev.StepSucceeded(**about, attempt=attempt, duration_s=duration_s, evidence=evidence)
-        )
+        course.hold(ev.StepSucceeded(**about, attempt=attempt, duration_s=duration_s, evidence=evidence))
         return evidence
 
     async def _act(

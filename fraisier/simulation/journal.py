@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import anyio
 
@@ -47,6 +48,15 @@ class MortalJournal(MemoryJournal):
     async def append(self, event: Event, guard: Guard | None = None) -> Record:
         """Return the record, unless this is the append that the owner dies at: before it, or with the record durable
         and nobody told."""
+        await self._maybe_die()
+        return await super().append(event, guard)
+
+    async def append_all(self, events: Sequence[Event], guard: Guard | None = None) -> list[Record]:
+        """The same for events of one commit; it counts as one append."""
+        await self._maybe_die()
+        return await super().append_all(events, guard)
+
+    async def _maybe_die(self) -> None:
         self._writable()
         self.appends += 1
         if self._crash == CrashPoint("before append", self.appends):
@@ -54,7 +64,6 @@ class MortalJournal(MemoryJournal):
             await anyio.sleep_forever()
         if self._crash == CrashPoint("after append", self.appends):
             _die()  # takes effect where the append first waits, and by then it is committed
-        return await super().append(event, guard)
 
 
 def _die() -> None:

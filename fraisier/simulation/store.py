@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -41,12 +41,13 @@ class SharedStore(MemoryJournal):
         process.on_death.append(door.kill)
         return door
 
-    def commit(self, event: Event, guard: Guard | None, process: Process | None) -> Record:
-        """Make an event durable. Raises ValidationError, GuardRefusedError."""
-        record = self._admit(event, guard)
-        for observe in self.observers:
-            observe(record, process)
-        return record
+    def commit(self, events: Sequence[Event], guard: Guard | None, process: Process | None) -> list[Record]:
+        """Make events durable, all of them or none. Raises ValidationError, GuardRefusedError."""
+        records = self._admit_all(events, guard)
+        for record in records:
+            for observe in self.observers:
+                observe(record, process)
+        return records
 
     def lose_tail(self, rows: int) -> int:
         """Lose the newest rows, as a disk does that called them safe and was not; return how many were lost.
@@ -54,9 +55,7 @@ class SharedStore(MemoryJournal):
         Only when no door is open: who had seen them would not go on."""
         rows = min(rows, len(self._rows) - 1)
         if rows > 0:
-            del self._rows[-rows:]
-            del self._records[-rows:]
-            self._fold_again()
+            self._take_back(len(self._rows) - rows)
             for name, seq in self._positions.items():
                 self._positions[name] = min(seq, len(self._rows))
         return max(rows, 0)
@@ -132,6 +131,10 @@ class StoreDoor(MemoryJournal):
 
     async def append(self, event: Event, guard: Guard | None = None) -> Record:
         """Return the record once it is durable and this process was told of it, after all that others wrote before."""
+        return (await self.append_all((event,), guard))[0]
+
+    async def append_all(self, events: Sequence[Event], guard: Guard | None = None) -> list[Record]:
+        """The same for events of one commit; it counts as one append."""
         self._writable()
         if self.busy_s:
             with anyio.CancelScope(shield=True):  # a commit that was begun is waited for
@@ -140,7 +143,7 @@ class StoreDoor(MemoryJournal):
         self.appends += 1
         if self.appends == self.dies_before:
             await self._die("before an append")
-        record = self._store.commit(event, guard, self._process)
+        records = self._store.commit(events, guard, self._process)
         if self.appends == self.dies_after:
             await self._die("after an append")
         self._commits += 1
@@ -150,7 +153,7 @@ class StoreDoor(MemoryJournal):
             if other is not self:
                 other.hear_soon()
         await asyncio.sleep(0)  # what is durable stays so, whoever cancels here: as with the real one
-        return record
+        return records
 
     def hear_soon(self) -> None:
         """Hear within 100 ms of what another process wrote."""

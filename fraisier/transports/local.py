@@ -32,7 +32,7 @@ class LocalTransport:
         self._grace_s = grace_s
         self._lanes = lanes or Lanes(self._env, grace_s=grace_s)
         self._shares = lanes is not None
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
 
     async def shell(self, script: str) -> Completed:
         """Run one of our own short scripts in a standing shell, one after the other."""

@@ -56,7 +56,7 @@ class GitSource:
         self._cache = cache
         self._env = remote.environment(environ)
         self._mirror = str(cache.path("git", f"{short_hash(remote.url)}.git"))
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
         self._fetched = False
 
     async def resolve(self, ref: str, branch: str) -> Artifact:
