@@ -4,6 +4,7 @@ ever."""
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Sequence
 
@@ -22,18 +23,20 @@ def event_classes(patterns: Sequence[str]) -> frozenset[type[Event]]:
 
     Raises ConfigurationError for a pattern that matches no registered type, with the nearest one that does.
     """
-    found: set[type[Event]] = set()
-    for pattern in patterns:
-        matches = re.compile(".*".join(re.escape(part) for part in pattern.split("*"))).fullmatch
-        classes = [cls for cls, name in TYPE_OF.items() if matches(name)]
-        if not classes:
-            raise ConfigurationError(
-                f"the pattern {pattern!r} matches no event type{_suggestion(pattern)}",
-                context={"pattern": pattern},
-                hint="use an event type, with * for any part of it",
-            )
-        found.update(classes)
-    return frozenset(found)
+    return frozenset().union(*map(_matching, patterns))
+
+
+@functools.lru_cache(maxsize=256)
+def _matching(pattern: str) -> frozenset[type[Event]]:
+    matches = re.compile(".*".join(re.escape(part) for part in pattern.split("*"))).fullmatch
+    classes = frozenset(cls for cls, name in TYPE_OF.items() if matches(name))
+    if not classes:
+        raise ConfigurationError(
+            f"the pattern {pattern!r} matches no event type{_suggestion(pattern)}",
+            context={"pattern": pattern},
+            hint="use an event type, with * for any part of it",
+        )
+    return classes
 
 
 def _suggestion(pattern: str) -> str:
