@@ -125,6 +125,7 @@ class MemoryJournal:
                 records.append(self._admit(event, None if records else guard))
         except FraisierError:
             if len(self._rows) > before:
+                self._commits -= len(self._rows) - before
                 self._take_back(before)
             raise
         return records

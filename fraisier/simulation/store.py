@@ -146,7 +146,7 @@ class StoreDoor(MemoryJournal):
         records = self._store.commit(events, guard, self._process)
         if self.appends == self.dies_after:
             await self._die("after an append")
-        self._commits += 1
+        self._commits += len(records)
         self._keep_positions()
         self.catch_up()
         for other in self._store.doors:

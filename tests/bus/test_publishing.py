@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from fraisier.errors import ConfigurationError, UsageError, ValidationError
+from fraisier.errors import BusClosedError, ConfigurationError, UsageError, ValidationError
 from fraisier.events import Event, Record
 from fraisier.events.types import WaveStarted
 from fraisier.journal.memory import MemoryJournal
@@ -59,6 +59,24 @@ def test_unregistered_events_are_refused():
                 bus.emit(step())
             with pytest.raises(UsageError):
                 bus.respond(Invented, None)
+
+    run_virtual(main)
+
+
+def test_events_published_together_arrive_in_order_and_an_ephemeral_one_is_none_of_them():
+    async def main():
+        recorder = RecordingSubscriber()
+        async with bus_over() as bus:
+            bus.subscribe("recorder", "*", recorder)
+            records = await bus.publish_all([step(1), step(2)])
+            assert [record.seq for record in records] == [1, 2]
+            for other in (line(3), Invented()):
+                with pytest.raises(ValidationError):
+                    await bus.publish_all([step(3), other])
+            assert await bus.wait_idle(5)
+        assert recorder.records == records
+        with pytest.raises(BusClosedError):
+            await bus.publish_all([step(4)])
 
     run_virtual(main)
 

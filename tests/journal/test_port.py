@@ -9,6 +9,9 @@ from fraisier.events import types as ev
 from fraisier.journal.base import Follower
 from tests.journal.world import PLACE, make, opened, plan, step, story
 
+POISON = ev.DeploymentPlanned(**PLACE, deployment_id="d-1", version="x", plan=msgspec.Raw(b'{"targets": 5}'))
+"""A plan that can be encoded and not be folded."""
+
 
 async def test_records_come_back_and_are_fanned_out_in_order_before_the_publisher_goes_on(journal, seen):
     for number in range(5):
@@ -187,14 +190,11 @@ async def test_a_guard_that_raises_fails_its_own_caller_only(journal, seen):
 
 
 async def test_an_event_that_cannot_be_folded_fails_alone_and_leaves_no_trace(journal, seen):
-    poison = ev.DeploymentPlanned(
-        **PLACE, deployment_id="d-1", version="x", plan=msgspec.Raw(b'{"targets": 5}')
-    )
     failed = []
 
     async def append() -> None:
         try:
-            await journal.append(poison)
+            await journal.append(POISON)
         except ValidationError as error:
             failed.append(error)
 
@@ -208,6 +208,59 @@ async def test_an_event_that_cannot_be_folded_fails_alone_and_leaves_no_trace(jo
     assert [record.event.attempt for record in seen] == [1, 2, 3, 4, 5, 6]
     assert await journal.check() == []
     assert (await journal.deployment("d-1")).version == ""
+
+
+async def test_events_of_one_append_are_next_to_each_other_whoever_else_appends(journal, seen):
+    async def append(lane: int) -> None:
+        pair = [step(0, target=f"web-{lane}"), step(1, target=f"web-{lane}")]
+        records = await journal.append_all(pair)
+        assert [record.seq for record in records] == [records[0].seq, records[0].seq + 1]
+        assert [record.event for record in records] == pair and records[1] in seen
+
+    async with anyio.create_task_group() as tasks:
+        for lane in range(10):
+            tasks.start_soon(append, lane)
+            tasks.start_soon(journal.append, step(5, target="other"))
+    assert len(seen) == 30 and journal.statistics().appended == 30
+    assert (await journal.verify()).ok and await journal.check() == []
+
+
+async def test_one_guard_is_asked_for_the_events_of_one_append_and_refuses_all_of_them(journal, seen):
+    asked = []
+
+    def once(tables):
+        asked.append(tables.find_lease("api", "production"))
+        return "held by another" if asked[-1] is not None else ""
+
+    lease = ev.LeaseAcquired(**PLACE, deployment_id="d-1", epoch=1, holder=ev.Holder("d-1"), expires_at=1)
+    # The first makes the guard's condition false; it was asked before that.
+    await journal.append_all([lease, step(1)], once)
+    with pytest.raises(GuardRefusedError, match="held by another"):
+        await journal.append_all([step(2), step(3), step(4)], once)
+    assert len(asked) == 2
+    assert [record.event.attempt for record in seen[1:]] == [2] and journal.head == 2
+    assert await journal.check() == []
+
+
+@pytest.mark.parametrize("bad", [ev.StepSucceeded(deployment_id="d-1", duration_s=float("nan")), POISON])
+async def test_of_the_events_of_one_append_all_are_written_or_none(journal, seen, bad):
+    failed = []
+
+    async def append() -> None:
+        try:
+            await journal.append_all([step(7), bad, step(8)])
+        except ValidationError as error:
+            failed.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.append, step(1))
+        tasks.start_soon(append)
+        tasks.start_soon(journal.append_all, [step(2), step(3)])
+    with pytest.raises(ValidationError):  # also when nobody else waits for the same commit
+        await journal.append_all([step(7), bad])
+    assert len(failed) == 1
+    assert [record.event.attempt for record in seen] == [2, 3, 4] and journal.statistics().appended == 3
+    assert await journal.check() == []
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,24 @@ async def test_the_environment_of_a_service(kit: Kit) -> None:
     assert group == evidence["restart"]["pid"] == os.getsid(evidence["restart"]["pid"])
 
 
+@pytest.mark.parametrize("name", ["a) S 1 (b", "(sd-pam)", ")", "a b\nc d"])
+async def test_a_program_may_have_any_name(kit: Kit, name: str) -> None:
+    """The kernel tells the name of a process in the middle of its numbers; it is not taken for one of them."""
+    (kit.repo / name).write_text("#!/bin/sh\nwhile :; do sleep 0.1; done\n")
+    (kit.repo / name).chmod(0o755)
+    commit(kit.repo, {"version.txt": "odd"})
+    provider = kit.provider()
+    context = kit.context(service=Service(process=f"'./{name}'", stop_timeout_s=2))
+    evidence = await kit.deploy(provider, context, "r1")
+    pid = evidence["restart"]["pid"]
+    await until(lambda: Path(f"/proc/{pid}/comm").read_text() == f"{name[:15]}\n")
+    facts = await provider.inspect(context)
+    assert (facts.running, facts.running_release) == (True, "r1")
+    assert facts.invocation == evidence["restart"]["invocation"]
+    await provider.control("stop", context)
+    assert not is_running(pid) and (await provider.inspect(context)).running is False
+
+
 async def test_children_of_the_service_end_with_it(kit: Kit) -> None:
     """Children in the group, and those that left it by setsid, are ended by a stop."""
     service = Service(
