@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -9,12 +10,23 @@ import anyio
 
 from fraisier.transports.lane import Lane
 
-_FEW = 3
+_FEW = 4
 _PATIENCE_S = 0.02
 
 
+class _Waiter:
+    """Somebody who waits for a shell: he is handed one that is given back, or may open another."""
+
+    def __init__(self) -> None:
+        self.called = anyio.Event()
+        self.lane: Lane | None = None
+
+
 class Lanes:
-    """About as many shells as are in use at once: each is taken back, and lent again to whoever asks next.
+    """As few shells as do: each is taken back, and lent to whoever has waited longest.
+
+    A shell costs more than most scripts take, so it pays to wait for one a moment. When none came back for that moment, all
+    are busy with something long: then as many again may be opened, so that long scripts hold up nobody.
 
     Targets that are the same machine share them. `env` is the whole environment of the shells.
     """
@@ -23,8 +35,15 @@ class Lanes:
         self._env = dict(env)
         self._grace_s = grace_s
         self._idle: list[Lane] = []
+        self._waiting: deque[_Waiter] = deque()
         self._open = 0
-        self._given_back = anyio.Event()
+        self._moved_s = 0.0
+        """When a shell was given back or may have been opened last, on the loop's clock."""
+
+    @property
+    def open(self) -> int:
+        """How many shells there are, lent or not."""
+        return self._open
 
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[Lane]:
@@ -35,31 +54,69 @@ class Lanes:
         try:
             yield lane
         except BaseException:
-            self._open -= 1
+            self._forget_one()
             await lane.kill(grace_s=self._grace_s)
             raise
         if not lane.usable:
-            self._open -= 1
+            self._forget_one()
             await lane.aclose(grace_s=self._grace_s)
             return
-        self._idle.append(lane)
-        self._given_back.set()
+        self._give_back(lane)
+
+    def _give_back(self, lane: Lane) -> None:
+        self._moved_s = anyio.current_time()
+        if self._waiting:
+            waiter = self._waiting.popleft()
+            waiter.lane = lane
+            waiter.called.set()
+        else:
+            self._idle.append(lane)
+
+    def _forget_one(self) -> None:
+        """A shell is gone: who waits for it may have another in its place."""
+        self._open -= 1
+        self._call(1)
+
+    def _call(self, count: int) -> None:
+        """Let the first `count` who wait open a shell each."""
+        for _ in range(min(count, len(self._waiting))):
+            self._open += 1
+            self._waiting.popleft().called.set()
 
     async def _take(self) -> Lane:
-        if not self._idle and self._open >= _FEW:
-            # A shell costs more than most scripts take, so it pays to wait for one a moment; long scripts hold up nobody.
-            with anyio.move_on_after(_PATIENCE_S):
-                while not self._idle:
-                    self._given_back = anyio.Event() if self._given_back.is_set() else self._given_back
-                    await self._given_back.wait()
         if self._idle:
             return self._idle.pop()
-        self._open += 1
+        if self._open >= _FEW:
+            if lane := await self._wait():
+                return lane
+        else:
+            self._open += 1
         try:
             return await Lane.open(self._env)
         except BaseException:
-            self._open -= 1
+            self._forget_one()
             raise
+
+    async def _wait(self) -> Lane | None:
+        """Return a shell that was given back, or None for leave to open one, which counts as open already."""
+        waiter = _Waiter()
+        self._waiting.append(waiter)
+        try:
+            while not waiter.called.is_set():
+                with anyio.move_on_after(_PATIENCE_S):
+                    await waiter.called.wait()
+                if anyio.current_time() - self._moved_s >= _PATIENCE_S:
+                    self._moved_s = anyio.current_time()
+                    self._call(self._open)
+        except BaseException:
+            if not waiter.called.is_set():
+                self._waiting.remove(waiter)
+            elif waiter.lane is not None:
+                self._give_back(waiter.lane)
+            else:
+                self._forget_one()
+            raise
+        return waiter.lane
 
     async def aclose(self) -> None:
         """End every shell that is not lent."""
