@@ -185,7 +185,8 @@ def switch(app: str, release: str) -> str:
 {CURRENT}
 echo "previous $current"
 if [ ! -L current ]; then
-  ln -s -- "releases/$ID" current || fail {EXIT_REFUSED} "cannot make $APP/current"
+  # -T: what appears there meanwhile is neither entered nor taken for what was asked for.
+  ln -sT -- "releases/$ID" current || fail {EXIT_REFUSED} "cannot make $APP/current"
 elif [ "$current" != "$ID" ] || [ ! -e current ]; then
   [ ! -L {STATE}/next ] || rm -f -- {STATE}/next
   ln -s -- "releases/$ID" {STATE}/next && mv -Tf -- {STATE}/next current || fail {EXIT_REFUSED} "cannot switch $APP/current"

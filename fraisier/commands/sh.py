@@ -38,11 +38,11 @@ def words(values: Iterable[str]) -> str:
 
 
 def fields_after_name(variable: str) -> str:
-    """Return a line of sh that leaves of `variable`, a line of /proc/PID/stat, what follows the name in parentheses, which
+    """Return a command of sh that leaves of `variable`, a line of /proc/PID/stat, what follows the name in parentheses, which
     may hold parentheses itself. To be run under `set -f`.
 
     `${x##*)}` says the same, but dash tries the pattern at every place, which takes longer than all the rest of a look."""
-    return f"_fr_ifs=$IFS; IFS=')'; for {variable} in ${variable}; do :; done; IFS=$_fr_ifs"
+    return f"{{ _fr_ifs=$IFS; IFS=')'; for {variable} in ${variable}; do :; done; IFS=$_fr_ifs; }}"
 
 
 def pairs(output: str) -> dict[str, str]:

@@ -46,6 +46,11 @@ def encode_body(event_id: str, at_us: int, event: Event) -> bytes:
         ) from error
 
 
+def check_event(event: Event) -> None:
+    """Raise ValidationError for an event that could not be stored and read again."""
+    decode_event(encode_body("", 0, event))
+
+
 def decode_event(body: bytes) -> Event:
     """Return the event in a body that was just encoded, as every reader will see it. Raises ValidationError."""
     try:

@@ -10,12 +10,7 @@ import msgspec
 from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled
 
 from fraisier.clock import Clock
-from fraisier.errors import (
-    DatabaseConnectionError,
-    DatabaseTransactionError,
-    FraisierError,
-    GuardRefusedError,
-)
+from fraisier.errors import DatabaseConnectionError, DatabaseTransactionError, GuardRefusedError
 from fraisier.events import TYPE_OF, Event, Record, encode_body
 from fraisier.events.codec import decode_event
 from fraisier.ids import Ids
@@ -123,7 +118,7 @@ class MemoryJournal:
         try:
             for event in events:
                 records.append(self._admit(event, None if records else guard))
-        except FraisierError:
+        except BaseException:
             if len(self._rows) > before:
                 self._commits -= len(self._rows) - before
                 self._take_back(before)

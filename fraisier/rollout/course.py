@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from fraisier.events import Event, Record
+from fraisier.events.codec import check_event
 from fraisier.rollout.scribe import Scribe
 
 
@@ -28,7 +29,9 @@ class Course:
         await self.settle()
 
     def hold(self, event: Event) -> None:
-        """Say `event` together with the next one."""
+        """Say `event` together with the next one. Raises ValidationError for one that cannot be said, here and not where
+        the next one would be blamed for it."""
+        check_event(event)
         self._held.append(event)
 
     async def say(self, event: Event) -> Record:

@@ -93,6 +93,10 @@ class Hooks:
 
     # what callers ask for
 
+    def has(self, point: str) -> bool:
+        """Whether a hook is to run at this point."""
+        return point in self._at
+
     async def around(self, point: str, target: PlanTarget) -> None:
         """Run the hooks before or after a step of a target. Raises HookError, InDoubtError, InterruptedError."""
         for number, hook in enumerate(self._at.get(point, ()), 1):

@@ -96,15 +96,16 @@ class StepRunner:
     ) -> dict[str, Any]:
         """Take a step with its hooks, as often as recovery says, and return its evidence; `course` says that it succeeded
         with the next fact. Raises the last attempt's error, or HookError."""
-        if self.hooks is not None:
-            await course.settle()
-            await self.hooks.around(f"before_{step}", target)
+        await self._run_hooks(course, f"before_{step}", target)
         with log_context(step=step):
             evidence = await self._take(course, target, step, keep)
-        if self.hooks is not None:
-            await course.settle()
-            await self.hooks.around(f"after_{step}", target)
+        await self._run_hooks(course, f"after_{step}", target)
         return evidence
+
+    async def _run_hooks(self, course: Course, point: str, target: PlanTarget) -> None:
+        if self.hooks is not None and self.hooks.has(point):
+            await course.settle()
+            await self.hooks.around(point, target)
 
     async def _take(
         self, course: Course, target: PlanTarget, step: str, keep: tuple[str, ...]

@@ -12,6 +12,7 @@ from fraisier.transports.lane import Lane
 
 _FEW = 4
 _PATIENCE_S = 0.02
+_QUEUE_S = 0.2
 
 
 class _Waiter:
@@ -19,6 +20,7 @@ class _Waiter:
 
     def __init__(self) -> None:
         self.called = anyio.Event()
+        self.since_s = anyio.current_time()
         self.lane: Lane | None = None
 
 
@@ -26,7 +28,8 @@ class Lanes:
     """As few shells as do: each is taken back, and lent to whoever has waited longest.
 
     A shell costs more than most scripts take, so it pays to wait for one a moment. When none came back for that moment, all
-    are busy with something long: then as many again may be opened, so that long scripts hold up nobody.
+    are busy with something long, and when the first has waited ten times as long, too many are: then as many again may be
+    opened, so that long scripts hold up nobody.
 
     Targets that are the same machine share them. `env` is the whole environment of the shells.
     """
@@ -37,8 +40,8 @@ class Lanes:
         self._idle: list[Lane] = []
         self._waiting: deque[_Waiter] = deque()
         self._open = 0
-        self._moved_s = 0.0
-        """When a shell was given back or may have been opened last, on the loop's clock."""
+        # On the loop's clock: when a shell was given back last, and when leave was given to open more.
+        self._given_back_s = self._grown_s = 0.0
 
     @property
     def open(self) -> int:
@@ -64,7 +67,7 @@ class Lanes:
         self._give_back(lane)
 
     def _give_back(self, lane: Lane) -> None:
-        self._moved_s = anyio.current_time()
+        self._given_back_s = anyio.current_time()
         if self._waiting:
             waiter = self._waiting.popleft()
             waiter.lane = lane
@@ -101,12 +104,14 @@ class Lanes:
         """Return a shell that was given back, or None for leave to open one, which counts as open already."""
         waiter = _Waiter()
         self._waiting.append(waiter)
+        pause_s = _PATIENCE_S
         try:
             while not waiter.called.is_set():
-                with anyio.move_on_after(_PATIENCE_S):
+                with anyio.move_on_after(pause_s):
                     await waiter.called.wait()
-                if anyio.current_time() - self._moved_s >= _PATIENCE_S:
-                    self._moved_s = anyio.current_time()
+                pause_s = min(2 * pause_s, _QUEUE_S)  # many who wait look often enough together
+                if self._needs_more():
+                    self._grown_s = anyio.current_time()
                     self._call(self._open)
         except BaseException:
             if not waiter.called.is_set():
@@ -117,6 +122,12 @@ class Lanes:
                 self._forget_one()
             raise
         return waiter.lane
+
+    def _needs_more(self) -> bool:
+        now_s = anyio.current_time()
+        if not self._waiting or now_s - self._grown_s < _PATIENCE_S:
+            return False
+        return now_s - self._given_back_s >= _PATIENCE_S or now_s - self._waiting[0].since_s >= _QUEUE_S
 
     async def aclose(self) -> None:
         """End every shell that is not lent."""

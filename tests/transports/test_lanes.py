@@ -62,6 +62,30 @@ echo $#
     assert answers == ["30\n"] * 30
 
 
+async def test_one_shell_that_is_quick_does_not_keep_everybody_waiting(lanes: Lanes, tmp_path: Path) -> None:
+    """All shells but one are busy for long; those who queue behind that one get more before long."""
+    gate = tmp_path / "gate"
+    answers: list[str] = []
+
+    async def busy(transport: LocalTransport) -> None:
+        await transport.shell(f"while [ ! -e {gate} ]; do sleep 0.01; done")
+
+    async def quick(transport: LocalTransport) -> None:
+        await transport.shell("sleep 0.015")
+        answers.append((await transport.shell("sleep 0.015; echo done")).stdout)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as holding:
+            for _ in range(3):
+                holding.start_soon(busy, target(lanes))
+            await anyio.sleep(0.05)
+            async with anyio.create_task_group() as queue:
+                for _ in range(60):
+                    queue.start_soon(quick, target(lanes))
+            gate.touch()
+    assert answers == ["done\n"] * 60 and lanes.open > 4
+
+
 async def test_who_gives_up_waiting_costs_nobody_a_shell(lanes: Lanes, tmp_path: Path) -> None:
     """Most of those that wait are cancelled; what they would have been handed goes to the next, again and again."""
     gate = tmp_path / "gate"
