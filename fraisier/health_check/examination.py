@@ -80,7 +80,7 @@ class Examination:
         self._ports = ports
         self._emit = emit
         self.started = anyio.current_time()
-        self._since = rfc3339(clock.now_us())
+        self._since_us = clock.now_us()
         # An answer that is older than this when time is up shows a stall of our own, not the state of the
         # service.
         self._fresh_s = 2 * (self.timing.interval_s + self.timing.timeout_s)
@@ -175,7 +175,7 @@ class Examination:
     def overdue(self, limit_s: float) -> HealthFailed:
         """Return the verdict when time is up: what was waited for, where, since when, and what was heard
         last."""
-        waited = f"{self.event.target}: {self.asked()} for {limit_s:g} s since {self._since}"
+        waited = f"{self.event.target}: {self.asked()} for {limit_s:g} s since {rfc3339(self._since_us)}"
         last = self.tally.last_verdict
         if self.look_taken.unreachable:
             return self.failed("unreachable", f"{waited}; {self.look_taken.problem}", bad=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from itertools import islice
 
 import msgspec
@@ -284,9 +285,9 @@ class MemoryJournal:
     async def releases(self, fraise: str, environment: str, target: str = "") -> list[Release]:
         """Return the releases known on the targets, newest first."""
         chosen = [
-            replace(found)
+            copy(found)
             for found in self._tables.release_rows.values()
-            if (found.fraise, found.environment) == (fraise, environment) and target in ("", found.target)
+            if found.fraise == fraise and found.environment == environment and target in ("", found.target)
         ]
         return sorted(chosen, key=lambda found: (-found.seq, found.target, found.release))
 

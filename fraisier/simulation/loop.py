@@ -164,10 +164,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         ready: Any = self._ready  # type: ignore[attr-defined]
         if self._intruder:
             raise ThreadWakeUpError(f"the thread {self._intruder} called into a loop under virtual time")
-        self._skip_cancelled()
+        if self._scheduled:  # type: ignore[attr-defined]
+            self._skip_cancelled()
         if not ready and not self._stopping:  # type: ignore[attr-defined]
             self._jump()
-        self._collect_due()
+        if self._scheduled and self._scheduled[0]._when <= self._now_s:  # type: ignore[attr-defined]
+            self._collect_due()
         if self._rng is not None and len(ready) > 1:
             handles = list(ready)
             self._rng.shuffle(handles)
@@ -190,7 +192,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _skip_cancelled(self) -> None:
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        while scheduled and scheduled[0].cancelled():
+        while scheduled and scheduled[0]._cancelled:
             heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
 
     def _collect_due(self) -> None:

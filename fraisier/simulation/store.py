@@ -42,9 +42,12 @@ class SharedStore(MemoryJournal):
         return door
 
     def commit(self, events: Sequence[Event], guard: Guard | None, process: Process | None) -> list[Record]:
-        """Make events durable, all of them or none. Raises ValidationError, GuardRefusedError."""
-        records = self._admit_all(events, guard)
-        for record in records:
+        """Make events durable together. Each is observed in the state that it itself makes, as if it stood alone. Raises
+        ValidationError, GuardRefusedError, both only for the first: what follows it was checked by its author."""
+        records: list[Record] = []
+        for event in events:
+            record = self._admit(event, None if records else guard)
+            records.append(record)
             for observe in self.observers:
                 observe(record, process)
         return records
@@ -74,8 +77,8 @@ class SharedStore(MemoryJournal):
 class StoreDoor(MemoryJournal):
     """One process's connection to a `SharedStore`.
 
-    It dies with its process: before its `dies_before`-th append commits, or when the `dies_after`-th is durable and nobody
-    was told. `busy_s` is how long a commit takes at most; `fails` says why the disk takes no more (empty: it does)."""
+    It dies with its process: before its `dies_before`-th event is committed, or when the `dies_after`-th is durable and
+    nobody was told. `busy_s` is how long a commit takes at most; `fails` says why the disk takes no more (empty: it does)."""
 
     def __init__(self, store: SharedStore, process: Process) -> None:
         self._store = store
@@ -134,17 +137,17 @@ class StoreDoor(MemoryJournal):
         return (await self.append_all((event,), guard))[0]
 
     async def append_all(self, events: Sequence[Event], guard: Guard | None = None) -> list[Record]:
-        """The same for events of one commit; it counts as one append."""
+        """The same for events of one commit: a crash keeps all of them or loses all of them."""
         self._writable()
         if self.busy_s:
             with anyio.CancelScope(shield=True):  # a commit that was begun is waited for
                 await anyio.sleep(self._store.rng.uniform(0, self.busy_s))
         self._writable()
-        self.appends += 1
-        if self.appends == self.dies_before:
+        earlier, self.appends = self.appends, self.appends + len(events)
+        if earlier < self.dies_before <= self.appends:
             await self._die("before an append")
         records = self._store.commit(events, guard, self._process)
-        if self.appends == self.dies_after:
+        if earlier < self.dies_after <= self.appends:
             await self._die("after an append")
         self._commits += len(records)
         self._keep_positions()

@@ -127,7 +127,8 @@ def test_a_killed_orchestrator_is_followed_by_a_resume(upgraded: Project) -> Non
     at = kinds.index("rehearsal.killed")
     assert kinds[at + 1] == "rehearsal.resumed"
     assert "deployment.resumed" in kinds[at:]
-    assert told["facts"] == whole["facts"] // 2
+    # One more, where that one becomes durable together with the next.
+    assert told["facts"] - whole["facts"] // 2 in (0, 1)
     assert (told["killed"], told["outcome"], told["exit_code"]) == (True, "succeeded", 0)
     after = upgraded.json(*SIMULATE, "--kill-after", "4000")
     assert (after["killed"], after["facts"]) == (False, whole["facts"])

@@ -39,7 +39,7 @@ def _script(document: Mapping[str, Any]) -> list[str]:
     told = [f"  fails: {', '.join(steps)} on {name}" for name, steps in document["fail"].items()]
     after, facts = document["kill_after"], document["facts"]
     if document["killed"]:
-        told.append(f"  kill -9 after fact {after}, then resume")
+        told.append(f"  kill -9 after fact {facts}, then resume")
     elif after:
         told.append(f"  kill -9 after fact {after}: it never came to that, for it wrote {facts}")
     return told
