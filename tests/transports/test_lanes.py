@@ -29,8 +29,11 @@ def target(lanes: Lanes) -> LocalTransport:
     return LocalTransport(ENVIRONMENT, lanes=lanes)
 
 
-async def test_many_targets_make_do_with_few_shells(lanes: Lanes) -> None:
-    """Short scripts of forty targets at once run in a handful of processes."""
+async def test_many_targets_make_do_with_few_shells(lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short scripts of forty targets at once run in a handful of processes, as long as nobody has waited for too long: how
+    long that is on a slow machine has no part in this."""
+    monkeypatch.setattr("fraisier.transports.lanes._PATIENCE_S", 60.0)
+    monkeypatch.setattr("fraisier.transports.lanes._QUEUE_S", 60.0)
     pids: list[str] = []
 
     async def ask(transport: LocalTransport) -> None:
@@ -40,7 +43,7 @@ async def test_many_targets_make_do_with_few_shells(lanes: Lanes) -> None:
     async with anyio.create_task_group() as group:
         for _ in range(40):
             group.start_soon(ask, target(lanes))
-    assert len(pids) == 120 and len(set(pids)) < 20
+    assert len(pids) == 120 and len(set(pids)) == lanes.open == 4
 
 
 async def test_scripts_that_wait_for_each_other_hold_up_nobody(lanes: Lanes, tmp_path: Path) -> None:
