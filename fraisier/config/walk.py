@@ -9,12 +9,13 @@ from fraisier.config import hints, schema
 
 
 def texts(settings: schema.Settings, where: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield (key path, text, kind) of every text that is resolved at the moment of use, in the order of the
+    """Yield (key path, text, kind) of every text that is resolved at the moment of use and not empty, in the order of the
     schema.
     """
     for key in hints.keys_of(type(settings)).values():
-        place = f"{where}.{key.word}" if where else key.word
-        yield from _texts(getattr(settings, key.attribute), place, key.text_kind)
+        if value := getattr(settings, key.attribute):
+            place = f"{where}.{key.word}" if where else key.word
+            yield from _texts(value, place, key.text_kind)
 
 
 def _texts(value: Any, where: str, kind: str) -> Iterator[tuple[str, str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import ssl
 from collections.abc import Mapping
 from urllib.parse import SplitResult
@@ -44,21 +43,25 @@ async def _opened(
     connect: Connect, parts: SplitResult, context: ssl.SSLContext | None, limit_s: float | None
 ) -> ByteStream:
     """Connect, and agree on TLS where there is a context; both within the connect timeout."""
-    host = parts.hostname or ""
-    with anyio.move_on_after(math.inf if limit_s is None else limit_s):
-        stream = await connect(host, parts.port or (443 if context else 80))
-        if context is None:
-            return stream
-        secured = None
-        try:
-            secured = await TLSStream.wrap(
-                stream, hostname=host, ssl_context=context, standard_compatible=False
-            )
-            return secured
-        finally:
-            if secured is None:
-                await put_down(stream)
+    if limit_s is None:
+        return await _secured(connect, parts, context)
+    with anyio.move_on_after(limit_s):
+        return await _secured(connect, parts, context)
     raise ProbeFailed(f"no connection within {limit_s:g} s", answered=False)
+
+
+async def _secured(connect: Connect, parts: SplitResult, context: ssl.SSLContext | None) -> ByteStream:
+    host = parts.hostname or ""
+    stream = await connect(host, parts.port or (443 if context else 80))
+    if context is None:
+        return stream
+    secured = None
+    try:
+        secured = await TLSStream.wrap(stream, hostname=host, ssl_context=context, standard_compatible=False)
+        return secured
+    finally:
+        if secured is None:
+            await put_down(stream)
 
 
 def _head(request: Request, parts: SplitResult) -> bytes:

@@ -229,6 +229,8 @@ class GuardedProvider:
 def resource_of(provider: str, context: TargetContext) -> str:
     """Return whose connection a circuit stands for: the provider and the target's address, or its name without one."""
     target = context.target
+    if not target.address:
+        return f"{provider} {target.name}"
     try:
         address = names_for(fraise=context.fraise, environment=context.environment, target=target)[
             "target.address"

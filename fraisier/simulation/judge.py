@@ -22,29 +22,33 @@ ASKED_AGAIN = frozenset({"verify", "bake"})
 RECENT_S = 20.0
 """So long after a fault of the world, what a host does says nothing about us."""
 
-_TERMINAL = (
-    ev.DeploymentSucceeded,
-    ev.DeploymentFailed,
-    ev.DeploymentRolledBack,
-    ev.DeploymentAborted,
+_TERMINAL: frozenset[type[Event]] = frozenset(
+    {
+        ev.DeploymentSucceeded,
+        ev.DeploymentFailed,
+        ev.DeploymentRolledBack,
+        ev.DeploymentAborted,
+    }
 )
-_UNDER_LEASE = (
-    ev.StepStarted,
-    ev.StepSucceeded,
-    ev.StepFailed,
-    ev.WaveStarted,
-    ev.WaveSucceeded,
-    ev.WaveFailed,
-    ev.TargetStarted,
-    ev.TargetUpdated,
-    ev.TargetFailed,
-    ev.TargetRolledBack,
-    ev.RollbackStarted,
-    ev.RollbackSucceeded,
-    ev.DeploymentPlanned,
-    ev.DeploymentSucceeded,
-    ev.DeploymentRolledBack,
-    ev.DeploymentAborted,
+_UNDER_LEASE: frozenset[type[Event]] = frozenset(
+    {
+        ev.StepStarted,
+        ev.StepSucceeded,
+        ev.StepFailed,
+        ev.WaveStarted,
+        ev.WaveSucceeded,
+        ev.WaveFailed,
+        ev.TargetStarted,
+        ev.TargetUpdated,
+        ev.TargetFailed,
+        ev.TargetRolledBack,
+        ev.RollbackStarted,
+        ev.RollbackSucceeded,
+        ev.DeploymentPlanned,
+        ev.DeploymentSucceeded,
+        ev.DeploymentRolledBack,
+        ev.DeploymentAborted,
+    }
 )
 _NEVER_HEALTHY = frozenset({"sick", "exits"})
 
@@ -96,7 +100,7 @@ class Judge:
         self._lease_holds(record, process)
         for rule in self._rules.get(event.__class__, ()):
             rule(record, event)
-        if isinstance(event, _TERMINAL):
+        if event.__class__ in _TERMINAL:
             self._ends_once(record, event)
             self._nothing_runs_on(record, event)
             self._untouched(record, event)
@@ -136,7 +140,7 @@ class Judge:
         if isinstance(event, ev.LeaseAcquired):
             self._epochs.setdefault(process, {})[key] = event.epoch
             return
-        if not isinstance(event, _UNDER_LEASE):
+        if event.__class__ not in _UNDER_LEASE:
             return
         self._ask("P7 nothing is written under a lease that is another's")
         mine = self._epochs.get(process, {}).get(key, 0)
@@ -381,7 +385,7 @@ class Judge:
             if self._good.get(key, "") == place.good_release:
                 continue
             self._ask("P4 last good moves only with a terminal row")
-            if self._good.get(key) is not None and not isinstance(record.event, _TERMINAL):
+            if self._good.get(key) is not None and record.event.__class__ not in _TERMINAL:
                 self._find(
                     "P4",
                     f"{TYPE_OF[record.event.__class__]} moved the last good of {key[2]} (seq {record.seq})",

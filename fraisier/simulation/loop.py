@@ -13,7 +13,9 @@ import heapq
 import random
 import selectors
 import threading
-from asyncio import Future, Handle, Task
+import weakref
+from asyncio import Future, Handle, Task, TimerHandle
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import Executor
 from contextvars import Context
@@ -99,6 +101,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._rng = None if seed is None else random.Random(seed)  # noqa: S311 - an order of tasks is no secret
         self._intruder = ""
         self._tasks_made = 0
+        self._timers: list[tuple[float, int, TimerHandle]] = []
+        self._timers_set = 0
         self._threads = set(threading.enumerate())
         super().__init__(_NoSelector())
         self.set_task_factory(_make_task)
@@ -157,6 +161,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._ready.extend(self._graveyard)  # type: ignore[attr-defined]
         self._graveyard.clear()
 
+    # What is to be done ---------------------------------------------------------------------------------------
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> Handle:
+        """Run a callback in the next round."""
+        handle = Handle(callback, args, self, context)
+        self._ready.append(handle)  # type: ignore[attr-defined]
+        return handle
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> TimerHandle:
+        """Run a callback at a moment; those of one moment in the order in which they were asked for."""
+        timer = TimerHandle(when, callback, args, self, context)
+        self._timers_set += 1
+        heapq.heappush(self._timers, (when, self._timers_set, timer))
+        return timer
+
     # One round ----------------------------------------------------------------------------------------------
 
     def _run_once(self) -> None:
@@ -164,17 +187,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         ready: Any = self._ready  # type: ignore[attr-defined]
         if self._intruder:
             raise ThreadWakeUpError(f"the thread {self._intruder} called into a loop under virtual time")
-        if self._scheduled:  # type: ignore[attr-defined]
-            self._skip_cancelled()
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
         if not ready and not self._stopping:  # type: ignore[attr-defined]
             self._jump()
-        if self._scheduled and self._scheduled[0]._when <= self._now_s:  # type: ignore[attr-defined]
-            self._collect_due()
+        while timers and timers[0][0] <= self._now_s:
+            timer = heapq.heappop(timers)[2]
+            if not timer._cancelled:
+                ready.append(timer)
         if self._rng is not None and len(ready) > 1:
-            handles = list(ready)
-            self._rng.shuffle(handles)
-            ready.clear()
-            ready.extend(handles)
+            _shuffle(ready, self._rng.getrandbits)
         self._rounds += 1
         if self._rounds > _ROUNDS_AN_INSTANT:
             raise StandstillError(f"the virtual clock stands still at {self._now_s:g} s: {_waiting(self)}")
@@ -186,28 +209,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if self.handles == self._dies_at:
                 ready.appendleft(handle)
                 raise LoopDied
-            handle._run()
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - told as `Handle._run` does, which this spares
+                told = {"message": f"Exception in callback {handle!r}", "exception": error, "handle": handle}
+                self.call_exception_handler(told)
             if self._dying:
                 raise LoopDied
 
-    def _skip_cancelled(self) -> None:
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        while scheduled and scheduled[0]._cancelled:
-            heapq.heappop(scheduled)._scheduled = False  # type: ignore[attr-defined]
-
-    def _collect_due(self) -> None:
-        scheduled: list[Any] = self._scheduled  # type: ignore[attr-defined]
-        while scheduled and scheduled[0]._when <= self._now_s:
-            handle = heapq.heappop(scheduled)
-            handle._scheduled = False
-            if not handle._cancelled:
-                self._ready.append(handle)  # type: ignore[attr-defined]
-
     def _jump(self) -> None:
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        if not scheduled:
+        if not self._timers:
             self._explain_silence()
-        when_s = scheduled[0].when()
+        when_s = self._timers[0][0]
         if when_s > self._now_s:
             self._now_s = when_s
             self._rounds = 0
@@ -255,9 +270,24 @@ class _NumberedTask(Task[Any]):
         # Before the parent's part, which puts the task into a set.
         self._number = loop.next_task_number()
         super().__init__(coro, loop=loop, **options)
+        # A weak reference that lives is used again, its hash with it: anyio looks tasks up by one at each scope.
+        self._reference = weakref.ref(self)
 
     def __hash__(self) -> int:
         return self._number
+
+
+def _shuffle(ready: deque[Handle], getrandbits: Callable[[int], int]) -> None:
+    """Shuffle as `random.Random.shuffle` does and with the same draws, without its four calls for each."""
+    handles = list(ready)
+    for last in range(len(handles) - 1, 0, -1):
+        bits = (last + 1).bit_length()
+        chosen = getrandbits(bits)
+        while chosen > last:
+            chosen = getrandbits(bits)
+        handles[last], handles[chosen] = handles[chosen], handles[last]
+    ready.clear()
+    ready.extend(handles)
 
 
 def _make_task(
