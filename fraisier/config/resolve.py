@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -208,17 +207,13 @@ def var_text(value: str | int | float | bool) -> str:
 
 def references(text: str, *, command: bool = False) -> list[Reference]:
     """Return the references in a text or command, each once, in order; none when it is not well formed."""
-    return list(_references(text, command))
-
-
-@functools.lru_cache(maxsize=512)
-def _references(text: str, command: bool) -> tuple[Reference, ...]:
-    """Each text of an environment is asked about in each of its deployments."""
+    if "${" not in text:  # most texts, and each is asked about in each deployment
+        return []
     try:
         found = (piece for piece, _ in shell.parts(text)) if command else template.pieces(text)
-        return tuple(dict.fromkeys(piece for piece in found if isinstance(piece, Reference)))
+        return list(dict.fromkeys(piece for piece in found if isinstance(piece, Reference)))
     except TemplateError:
-        return ()
+        return []
 
 
 def template_names(text: str, *, command: bool = False) -> list[str]:

@@ -9,8 +9,8 @@ from fraisier.config import hints, schema
 
 
 def texts(settings: schema.Settings, where: str = "") -> Iterator[tuple[str, str, str]]:
-    """Yield (key path, text, kind) of every text that is resolved at the moment of use and not empty, in the order of the
-    schema.
+    """Yield (key path, text, kind) of every text that is resolved at the moment of use, in the order of the schema; a
+    key that is not set has none.
     """
     for key in hints.keys_of(type(settings)).values():
         if value := getattr(settings, key.attribute):

@@ -165,12 +165,9 @@ def template_names(subject: HealthSubject, *, version: str, release: str) -> dic
     Raises ConfigurationError when the target's address or the app_path cannot be resolved.
     """
     context = subject.context
-    name = functools.partial(
-        names_for,
-        fraise=context.fraise,
-        environment=context.environment,
-        target=context.target,
-        version=version,
+    names = names_for(
+        fraise=context.fraise, environment=context.environment, target=context.target, version=version
     )
-    base = subject.resolver.text(context.settings.app_path, name())
-    return name(release_path=f"{base}/releases/{release}" if release else f"{base}/current")
+    base = subject.resolver.text(context.settings.app_path, names)
+    names["release_path"] = f"{base}/releases/{release}" if release else f"{base}/current"
+    return names

@@ -166,7 +166,6 @@ class MemoryJournal:
         except msgspec.MsgspecError as error:
             raise fold_error(error) from error
         finally:
-            self._tables.clear_dirty()
             if not folded:
                 self._fold_again()
 
@@ -175,7 +174,6 @@ class MemoryJournal:
         self._tables.forget()
         for record in self._records:
             apply(self._tables, record)
-        self._tables.clear_dirty()
 
     async def read(
         self,

@@ -1,4 +1,6 @@
-"""The folded state in memory, with a note of what changed since it was last written."""
+"""The folded state in memory, with a note of what changed since it was last written.
+
+A store writes what is noted and clears the notes. Where nothing is written, they name no more than is in memory anyway."""
 
 from __future__ import annotations
 

@@ -63,7 +63,6 @@ class Scribe:
             records = await self._unless_failed(lambda: self.bus.publish_all(events, guard=self.guard))
             for record in records:
                 apply(self.tables, record)
-            self.tables.clear_dirty()
         await checkpoint_if_cancelled()
         return records
 

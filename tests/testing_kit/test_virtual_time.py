@@ -71,6 +71,53 @@ def test_a_seed_shuffles_what_is_ready_at_once_and_always_in_the_same_way():
     assert orders[0] != sorted(orders[0])
 
 
+def test_timers_of_one_moment_begin_in_the_order_in_which_they_were_set():
+    async def main():
+        loop, seen = asyncio.get_running_loop(), []
+        for number in range(40):
+            loop.call_at(5.0 if number % 2 else 4.0, seen.append, number)
+        await anyio.sleep(6)
+        return seen
+
+    assert run_virtual(main) == [*range(0, 40, 2), *range(1, 40, 2)]
+
+
+def test_a_timer_that_another_one_of_its_moment_cancels_does_not_run():
+    async def main():
+        loop, seen = asyncio.get_running_loop(), []
+        loop.call_at(1.0, lambda: later.cancel())
+        later = loop.call_at(1.0, seen.append, "cancelled")
+        loop.call_at(1.0, seen.append, "runs")
+        await anyio.sleep(2)
+        return seen
+
+    assert run_virtual(main) == ["runs"]
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later"])
+def test_a_loop_that_is_closed_takes_no_more(method):
+    async def main():
+        asyncio.get_running_loop().call_later(60, print)
+        return asyncio.get_running_loop()
+
+    loop = run_virtual(main)
+    when = () if method == "call_soon" else (1.0,)
+    with pytest.raises(RuntimeError, match="closed"):
+        getattr(loop, method)(*when, print)
+
+
+def test_in_debug_mode_a_coroutine_function_is_no_callback():
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        with pytest.raises(TypeError, match="call_soon"):
+            loop.call_soon(main)
+        with pytest.raises(TypeError, match="call_at"):
+            loop.call_later(1, main)
+
+    run_virtual(main)
+
+
 def test_the_order_of_cancellation_is_the_same_every_time():
     async def main():
         order = []
