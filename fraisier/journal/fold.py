@@ -112,6 +112,9 @@ def _planned(t: Tables, r: Record, e: ev.DeploymentPlanned) -> None:
         target.wave, target.action = planned.wave, planned.action
         target.release, target.version, target.digest = planned.release, planned.version, planned.digest
         target.previous_release, target.previous_version = planned.previous_release, planned.previous_version
+        if target.outcome == "unreachable" and planned.action != "skip":
+            # An earlier process looked in vain, and ended before it had a plan; the look that this one rests on reached it.
+            target.outcome = target.error = target.reason = ""
 
 
 def _queued(t: Tables, r: Record, e: ev.DeploymentQueued) -> None:

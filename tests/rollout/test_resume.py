@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import anyio
+import pytest
 
 from fraisier import Orchestrator
 from fraisier.config.schema import Rollout
+from fraisier.errors import DatabaseTransactionError
+from fraisier.events import Event, Record
+from fraisier.events import types as ev
+from fraisier.journal.base import Guard
+from fraisier.journal.memory import MemoryJournal
 from fraisier.rollout.result import DeploymentResult
+from fraisier.testing import SeededIds, VirtualClock
 from fraisier.testing.provider import commit
 from tests.rollout.kit import Stage, environment, outcomes
 
@@ -55,3 +65,54 @@ def test_a_resumed_rollout_that_turns_out_bad_goes_back() -> None:
     assert result is not None and result.outcome == "rolled_back"
     assert set(stage.world.serving().values()) == {commit("v1")}
     assert stage.play(lambda o: o.deploy("api", "production", version="v3")).outcome == "succeeded"
+
+
+class FullAfterALook(MemoryJournal):
+    """Takes nothing more, until somebody makes room for good, once it was told that a target is out of reach."""
+
+    fills, has_room = True, True
+
+    async def append_all(self, events: Sequence[Event], guard: Guard | None = None) -> list[Record]:
+        if not self.has_room:
+            raise DatabaseTransactionError("the disk is full", recoverable=False)
+        records = await super().append_all(events, guard)
+        self.has_room = not (self.fills and any(isinstance(event, ev.TargetUnreachable) for event in events))
+        return records
+
+
+@pytest.mark.parametrize(("version", "outcome"), [("v1", "unchanged"), ("v2", "updated")])
+@pytest.mark.parametrize("on_unreachable", ["abort", "skip"])
+def test_who_was_out_of_reach_before_there_was_a_plan_counts_as_the_new_look_found_it(
+    version: str, outcome: str, on_unreachable: Literal["abort", "skip"]
+) -> None:
+    clock = VirtualClock()
+    journal = FullAfterALook(clock=clock, ids=SeededIds(1, clock))
+    stage = Stage(environment(2, rollout=Rollout(on_unreachable=on_unreachable)), journal=journal)
+    stage.play(lambda o: o.deploy("api", "production", version="v1"))
+    stage.world.unreachable.add("t1")
+    with pytest.raises(DatabaseTransactionError):
+        stage.play(lambda o: o.deploy("api", "production", version=version))
+    assert stage.told("target.unreachable") == [("target.unreachable", "t1")]
+    journal.fills, journal.has_room = False, True
+    stage.world.unreachable.clear()
+    result = stage.play(lambda o: o.resume())
+    assert result is not None
+    assert result.outcome == ("unchanged" if outcome == "unchanged" else "succeeded")
+    assert outcomes(result) == {"t1": outcome, "t2": outcome}
+    assert set(stage.world.serving().values()) == {commit(version)}
+
+
+def test_who_is_still_out_of_reach_when_a_resume_plans_is_left_out() -> None:
+    clock = VirtualClock()
+    journal = FullAfterALook(clock=clock, ids=SeededIds(1, clock))
+    stage = Stage(
+        environment(2, rollout=Rollout(on_unreachable="skip", max_unavailable="2")), journal=journal
+    )
+    stage.play(lambda o: o.deploy("api", "production", version="v1"))
+    stage.world.unreachable.add("t1")
+    with pytest.raises(DatabaseTransactionError):
+        stage.play(lambda o: o.deploy("api", "production", version="v2"))
+    journal.fills, journal.has_room = False, True
+    result = stage.play(lambda o: o.resume())
+    assert result is not None and (result.outcome, result.reason) == ("failed", "partial")
+    assert outcomes(result) == {"t1": "unreachable", "t2": "updated"}
