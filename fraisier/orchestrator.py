@@ -61,6 +61,9 @@ from fraisier.rollout.world import World
 REQUESTS: tuple[type[Event], ...] = (ev.HealthRequested, ev.RecoveryRequested)
 """The questions that somebody must answer before anything is deployed."""
 
+_SILENT = logging.NullHandler()
+"""One for all orchestrators: a logger goes through its handlers at each line, and keeps them for ever."""
+
 
 class Orchestrator:
     """Brings versions of fraises to their targets; the same object behind the command line, a daemon and an embedder.
@@ -157,7 +160,7 @@ class Orchestrator:
         self._steering = Steering(self._world, self._actor, self._run)
         self._locks = Locks(self._world.leases, config, self._actor)
         # An application that set up no logging shall not see our events as bare words on its stderr.
-        logging.getLogger("fraisier").addHandler(logging.NullHandler())
+        logging.getLogger("fraisier").addHandler(_SILENT)
         self._stack = AsyncExitStack()
         self._stops: set[StopSignal] = set()
         self._stop_reason = ""

@@ -394,7 +394,7 @@ class Deployer(Planning):
             return "refused", "it does not wait for anybody"
         self._stop.go_on()
         event = ev.DeploymentPromoted if action == "promote" else ev.DeploymentResumed
-        await self._say(event(**self._about(), actor=actor, detail=f"ended {waits_for}"))
+        await self._say_for_asker(event(**self._about(), actor=actor, detail=f"ended {waits_for}"))
         return "done", f"ended {waits_for}"
 
     def _had_nothing_to_go_back_to(self, plan: Plan, names: Sequence[str]) -> bool:

@@ -112,6 +112,7 @@ class Life(ABC):
         """Return how it ended. Raises what leaves no terminal row: a lost lease, a store that does not answer, cancellation
         (after `deployment.interrupted` was written), and the lock of a deployment that was to be resumed."""
         self._started, self._is_recorded = anyio.current_time(), True
+        self._has_lease = anyio.Event()
         with self._world.helm.heard(self.deployment_id) as requests, log_context(**self._about()):
             return await beside(self._live, lambda: self._attend(requests), f"requests:{self.deployment_id}")
 
@@ -162,6 +163,7 @@ class Life(ABC):
             if not self._resumes and await self._has_ended_elsewhere():
                 return self._result(_ELSEWHERE)
             self._scribe.guard = lease.guard
+            self._has_lease.set()
             if self._resumes and not await self._reopen():
                 return self._result("it has ended already; `fraisier history` lists what came after it")
             provider = self._world.make_provider(self._settings)
@@ -262,7 +264,7 @@ class Life(ABC):
                 effect, detail = await self._asked(action, actor)
                 if not effect:
                     continue  # who asks finds nobody in a moment, and does it instead
-                await self._say(
+                await self._say_for_asker(
                     ev.DeploymentAcknowledged(
                         **self._about(), action=action, request_seq=record.seq, effect=effect, detail=detail
                     )
@@ -271,6 +273,18 @@ class Life(ABC):
                 return  # the lease is another's, who answers from now on
             except DatabaseError:
                 return  # the scribe knows, and lets the deployment end at its next fact
+
+    async def _say_for_asker(self, event: Event) -> None:
+        """Say what follows from a request. In the moment in which a deployment that waited gets its lease, it looks as if
+        another process had taken it up: then this is said under the lease, or never, when it was another process."""
+        guard = self._scribe.guard
+        try:
+            await self._say(event)
+        except GuardRefusedError:
+            if guard != self._not_taken_up:
+                raise
+            await self._has_lease.wait()
+            await self._say(event)
 
     async def _asked(self, action: str, actor: Actor) -> tuple[str, str]:
         """Do what was asked, and return its effect (done, already, refused; empty: it is for others) with a sentence."""

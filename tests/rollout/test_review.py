@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,6 +11,7 @@ import anyio
 import pytest
 
 from fraisier import Orchestrator
+from fraisier.bus import Bus
 from fraisier.config.schema import Fraise, Migrate, Rollout
 from fraisier.errors import DatabaseError, DeploymentError, LeaseLostError, ProviderError
 from fraisier.events import Event, Record
@@ -656,3 +659,22 @@ def test_a_forced_deploy_of_the_same_version_that_fails_goes_back_to_the_release
     assert result.outcome == "rolled_back"
     assert stage.world.target("t1").running == served
     assert list(stage.world.target("t1").staged) == [served]
+
+
+def test_many_orchestrators_in_one_process_leave_nothing_behind() -> None:
+    """A daemon or an embedder may make one for each configuration that it reads."""
+    stage = Stage(environment(1))
+    stage.play(lambda o: o.deploy("api", "production", version="v1"))
+    logger = logging.getLogger("fraisier")
+
+    def left() -> tuple[int, int]:
+        gc.collect()
+        ours = [thing for thing in gc.get_objects() if type(thing).__module__.startswith("fraisier")]
+        return len(logger.handlers), sum(isinstance(thing, (Orchestrator, Bus)) for thing in ours)
+
+    stage.play(lambda o: o.status())
+    before = left()
+    for _ in range(20):
+        stage.play(lambda o: o.status())
+    handlers, objects = left()
+    assert (handlers, objects - before[1]) == (before[0], 0)

@@ -9,8 +9,13 @@ import pytest
 
 from fraisier import Orchestrator
 from fraisier.config.schema import Hook, Hooks, Migrate, Rollout
+from fraisier.events import Event, Record
+from fraisier.events import types as ev
+from fraisier.journal.base import Guard
+from fraisier.journal.memory import MemoryJournal
 from fraisier.rollout.result import DeploymentResult
 from fraisier.rollout.steer import Steered
+from fraisier.testing import SeededIds, VirtualClock
 from fraisier.testing.provider import commit
 from tests.rollout.kit import Stage, environment, outcomes
 
@@ -260,3 +265,35 @@ def test_a_pause_holds_back_who_waits_for_a_permit() -> None:
         return result.outcome, begun[0]
 
     assert stage.play(story) == ("succeeded", 1)
+
+
+class SlowToLease(MemoryJournal):
+    """Takes a second to tell who asked that the lease of a second deployment is theirs."""
+
+    async def append(self, event: Event, guard: Guard | None = None) -> Record:
+        record = await super().append(event, guard)
+        if isinstance(event, ev.LeaseAcquired) and event.epoch > 1:
+            await anyio.sleep(1.0)
+        return record
+
+
+@pytest.mark.parametrize("ask", ["abort", "pause"])
+def test_what_is_asked_in_the_moment_of_the_lease_is_answered_and_so_is_what_follows(ask: str) -> None:
+    clock = VirtualClock()
+    stage = Stage(environment(2), journal=SlowToLease(clock=clock, ids=SeededIds(1, clock)))
+    stage.play(lambda o: o.deploy("api", "production", version="v1"))
+
+    async def story(o: Orchestrator) -> tuple[DeploymentResult, str, list[str]]:
+        later: list[str] = []
+
+        async def go_on(deployment_id: str) -> None:
+            if ask == "pause":
+                await anyio.sleep(60.0)
+                later.append((await o.promote(deployment_id)).effect)
+
+        result, answer = await steered(o, 0.5, getattr(o, ask), go_on)
+        return result, answer.effect, later
+
+    result, effect, later = stage.play(story)
+    assert (effect, result.outcome) == ("done", "succeeded" if ask == "pause" else "aborted")
+    assert later == (["done"] if ask == "pause" else [])
