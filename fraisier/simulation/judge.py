@@ -72,6 +72,8 @@ class Judge:
         self._restarted: dict[tuple[str, str], int] = {}
         self._passed: dict[tuple[str, str], int] = {}
         self._away: dict[str, set[str]] = {}
+        self._well: set[tuple[str, str]] = set()
+        """Places and targets that were said to be healthy: who never was is missed by nobody."""
         self._rules: dict[type[Event], list[Callable[[Record, Any], None]]] = {
             ev.LeaseAcquired: [self._epoch_grows],
             ev.DeploymentPlanned: [self._plan_is_safe],
@@ -224,9 +226,11 @@ class Judge:
         plan, target = self._planned(event)
         if event.step != "restart" or plan is None or target is None:
             return
-        away = self._away.setdefault(f"{event.fraise}/{event.environment}", set())
+        place = f"{event.fraise}/{event.environment}"
+        away = self._away.setdefault(place, set())
         if target.action == "remove":
             away.discard(event.target)  # its first release is taken away again: from here on nobody misses it
+            self._well.discard((place, event.target))
             return
         if event.target in plan.down:
             return  # it was down when this was planned, so it needs no permit
@@ -248,7 +252,7 @@ class Judge:
                     f"restart on {event.target} while {', '.join(others)} are away, "
                     f"max_unavailable is {plan.max_unavailable} (seq {record.seq})",
                 )
-        if host.serves(now_s):
+        if host.serves(now_s) and (place, event.target) in self._well:
             away.add(event.target)
 
     def _no_way_on_after_a_decision(self, record: Record, event: ev.StepStarted) -> None:
@@ -275,7 +279,9 @@ class Judge:
     def _evidence(self, record: Record, event: ev.HealthPassed) -> None:
         self._passed[event.deployment_id, event.target] = record.seq
         # It serves, as far as anybody can know; what it does after that is its own.
-        self._away.get(f"{event.fraise}/{event.environment}", set()).discard(event.target)
+        place = f"{event.fraise}/{event.environment}"
+        self._well.add((place, event.target))
+        self._away.get(place, set()).discard(event.target)
         host = self.world.hosts.get(event.target)
         now_s = self.world.now_s()
         if host is None or not event.release or 0 <= now_s - host.faulted_s <= RECENT_S:
