@@ -669,8 +669,7 @@ def test_many_orchestrators_in_one_process_leave_nothing_behind() -> None:
 
     def left() -> tuple[int, int]:
         gc.collect()
-        ours = [thing for thing in gc.get_objects() if type(thing).__module__.startswith("fraisier")]
-        return len(logger.handlers), sum(isinstance(thing, (Orchestrator, Bus)) for thing in ours)
+        return len(logger.handlers), sum(type(thing) in (Orchestrator, Bus) for thing in gc.get_objects())
 
     stage.play(lambda o: o.status())
     before = left()
