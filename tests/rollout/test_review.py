@@ -676,4 +676,5 @@ def test_many_orchestrators_in_one_process_leave_nothing_behind() -> None:
     for _ in range(20):
         stage.play(lambda o: o.status())
     handlers, objects = left()
-    assert (handlers, objects - before[1]) == (before[0], 0)
+    assert handlers == before[0]
+    assert objects <= before[1]
