@@ -297,3 +297,7 @@ def test_what_is_asked_in_the_moment_of_the_lease_is_answered_and_so_is_what_fol
     result, effect, later = stage.play(story)
     assert (effect, result.outcome) == ("done", "succeeded" if ask == "pause" else "aborted")
     assert later == (["done"] if ask == "pause" else [])
+    told = [record.event for record in stage.records() if isinstance(record.event, ev.DeploymentAcknowledged)]
+    assert [(event.action, event.effect) for event in told] == [(ask, "done"), ("promote", "done")][
+        : 1 + len(later)
+    ]
