@@ -14,9 +14,10 @@ def main() -> None:
     if arguments == ["--version"]:
         sys.stdout.write(f"fraisier {__version__}\n")
         sys.exit(0)
-    importlib.import_module("fraisier.cli.ending").heed_as_ctrl_c()
     try:
-        code = importlib.import_module("fraisier.cli.main").run(arguments)
+        ending = importlib.import_module("fraisier.cli.ending")
+        ending.heed_as_ctrl_c()
+        code = ending.load_module("fraisier.cli.main").run(arguments)
     except KeyboardInterrupt:  # while the program was still being loaded
         code = _INTERRUPTED
     sys.exit(code)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import asyncclick as click
 
 from fraisier.cli.context import Call
+from fraisier.cli.ending import load_module
 from fraisier.cli.params import global_options, globals_of, is_global
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -21,7 +21,7 @@ Job = Callable[[], int]
 def load(place: str) -> Callable[..., int]:
     """Return the function that `module:function` names."""
     module, _, name = place.partition(":")
-    found: Callable[..., int] = getattr(importlib.import_module(module), name)
+    found: Callable[..., int] = getattr(load_module(module), name)
     return found
 
 
@@ -118,7 +118,7 @@ class Tree(_Shared, click.Group):
             return None
         place, _ = entry
         if isinstance(place, str):
-            found: click.Command = importlib.import_module(place).COMMANDS[cmd_name]
+            found: click.Command = load_module(place).COMMANDS[cmd_name]
             return found
         return place
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import select
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fraisier.cli.ending import load_module
 from fraisier.cli.render import Painter
 
 if TYPE_CHECKING:
@@ -136,19 +136,19 @@ class Call:
 
     def load(self) -> Config:
         """Return the configuration. Raises ConfigurationError with every problem in it."""
-        config: Config = importlib.import_module("fraisier.config.loader").load_config(self.config_path())
+        config: Config = load_module("fraisier.config.loader").load_config(self.config_path())
         return config
 
     def config_path(self) -> Path:
         """Return the file that the options, the environment or the usual places name. Raises ConfigurationError."""
-        found: Path = importlib.import_module("fraisier.config.loader").find_config(
+        found: Path = load_module("fraisier.config.loader").find_config(
             self.options.config, self.environ, Path.cwd()
         )
         return found
 
     def store_url(self, config: Config | None = None) -> str:
         """Return the store's URL; without an option or a variable the configuration is asked, where there is one."""
-        stores = importlib.import_module("fraisier.journal.store")
+        stores = load_module("fraisier.journal.store")
         option = self.options.store
         configured = ""
         if not option and not self.environ.get(stores.STORE_VARIABLE):
@@ -160,7 +160,7 @@ class Call:
 
     def _configured_store(self, config: Config | None) -> str:
         if config is None:
-            errors = importlib.import_module("fraisier.errors")
+            errors = load_module("fraisier.errors")
             try:
                 self.config_path()
             except errors.ConfigurationError:
@@ -168,8 +168,8 @@ class Call:
             config = self.load()
         if not config.store.url:
             return ""
-        resolve = importlib.import_module("fraisier.config.resolve")
-        redaction = importlib.import_module("fraisier.redaction")
+        resolve = load_module("fraisier.config.resolve")
+        redaction = load_module("fraisier.redaction")
         resolver = resolve.Resolver(self.environ, redaction.Redactor(), Path(config.path).parent)
         url: str = resolver.text(config.store.url, {}, where="store.url")
         return url

@@ -6,12 +6,13 @@ import fcntl
 import json
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.conftest import PROCESS_S, Project
+from tests.cli.conftest import FRAISIER, PROCESS_S, Project
 
 
 def read_until(process: subprocess.Popen[str], type: str, **wanted: Any) -> dict[str, Any]:
@@ -175,3 +176,38 @@ def test_a_reader_that_stops_reading_does_not_hold_up_the_deployment_and_loses_n
         line["seq"] for line in project.lines("events", ended["deployment_id"]) if line["seq"] <= ended["seq"]
     ]
     assert durable == recorded
+
+
+SIGNAL_IN_A_CALLBACK = """\
+import signal, sys, weakref
+from fraisier.__main__ import main
+
+wanted, number = sys.argv[1], int(sys.argv[2])
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == wanted:
+            sys.stderr.write("hit\\n")
+            reference = weakref.ref(Finder(), lambda gone: signal.raise_signal(number))
+
+sys.meta_path.insert(0, Finder())
+sys.argv[1:3] = []
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "module",
+    ["fraisier.cli.main", "fraisier.cli.run.rollout", "fraisier.config.loader", "anyio._backends._asyncio"],
+)
+def test_a_signal_where_an_exception_would_be_dropped_is_heeded(
+    project: Project, module: str, number: signal.Signals
+) -> None:
+    """The callback of a weak reference, as imports have them: what a handler raises there goes nowhere."""
+    words = project.command("deploy", "shop", "staging", "--json")[len(FRAISIER) :]
+    driver = [sys.executable, "-c", SIGNAL_IN_A_CALLBACK, module, str(int(number)), *words]
+    ended = subprocess.run(driver, env=project.environ, capture_output=True, text=True, timeout=PROCESS_S)
+    assert ended.returncode == 130, ended.stderr
+    assert ended.stderr in ("hit\n", "hit\ninterrupted\n")
+    assert project.json("history")["deployments"] == []

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import anyio
-
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.render import one_line, table, took
 from fraisier.cli.run.opening import opened
 from fraisier.cli.run.status import check_names
@@ -31,7 +30,7 @@ def health(call: Call, *, fraise: str, env: str) -> int:
         async with opened(call, config) as orchestrator:
             return await orchestrator.health(fraise, env)
 
-    found = anyio.run(ask)
+    found = run_async(ask)
     if call.json:
         call.document(found)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import anyio
 import msgspec
 
 from fraisier.audit import AuditReport, EventFilter, Found, newest_events
@@ -12,6 +11,7 @@ from fraisier.audit import export as export_lines
 from fraisier.audit import verify as verify_trail
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.lines import format_line
 from fraisier.cli.params import Moment
 from fraisier.cli.render import one_line
@@ -69,7 +69,7 @@ def list_events(call: Call, *, limit: int, **filters: Any) -> int:
         for one in found:
             call.data(_line(one))
 
-    anyio.run(read)
+    run_async(read)
     return exits.OK
 
 
@@ -98,7 +98,7 @@ def export(call: Call, *, format: Literal["jsonl", "csv"], **filters: Any) -> in
                 call.stdout.write(line + "\n")
         call.stdout.flush()
 
-    anyio.run(write)
+    run_async(write)
     return exits.OK
 
 
@@ -110,7 +110,7 @@ def verify(call: Call, *, head: str | None) -> int:
         async with reading(call) as journal:
             return await verify_trail(journal, keys.current, head or "", former=keys.former)
 
-    report = anyio.run(check)
+    report = run_async(check)
     if call.json:
         call.document(report.to_dict())
     elif report.ok:

@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
-import anyio
-
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.run.reading import reading
 from fraisier.cli.run.upkeep import note
 from fraisier.clock import SystemClock
@@ -35,7 +34,7 @@ def _store(call: Call, *, must_exist: bool) -> Path:
 def _run(work: Callable[[], Awaitable[T]]) -> T:
     """Do the work. Raises DatabaseConnectionError when a file or directory does not let us."""
     try:
-        return anyio.run(work)
+        return run_async(work)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise DatabaseConnectionError(f"{where}{error.strerror}", recoverable=False, cause=error) from error

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-import anyio
-
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.demo import run_demo
 
 
 def demo(call: Call, *, keep: bool) -> int:
     """Run the demonstration and return its exit code."""
     color = call.color and call.stdout.isatty()
-    return anyio.run(partial(run_demo, keep=keep, json_output=call.json, color=color))
+    return run_async(partial(run_demo, keep=keep, json_output=call.json, color=color))

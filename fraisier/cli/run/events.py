@@ -10,6 +10,7 @@ import anyio.to_thread
 import msgspec
 
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.lines import format_line
 from fraisier.cli.run.reading import one_deployment, reading
 from fraisier.events import Record, to_public
@@ -21,7 +22,7 @@ _NOTICED_AGAIN_S = 0.5
 
 def events(call: Call, *, deployment: str, follow: bool, lines: int | None) -> int:
     """Print the journal of all or one deployment; with `follow`, go on with what comes."""
-    anyio.run(_events, call, deployment, follow, lines)
+    run_async(_events, call, deployment, follow, lines)
     return 0
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import anyio
-
 from fraisier import reports
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.render import Painter, age, one_line, short, table, took
 from fraisier.cli.run.filters import check_word
 from fraisier.cli.run.reading import one_deployment, reading
@@ -29,7 +28,7 @@ def history(call: Call, *, fraise: str, environment: str, status: str, limit: in
                 journal, fraise=fraise, environment=environment, status=status, limit=limit
             )
 
-    found = anyio.run(read)
+    found = run_async(read)
     if call.json:
         call.document(found)
     elif not found["deployments"]:
@@ -66,7 +65,7 @@ def show(call: Call, *, deployment: str) -> int:
         async with reading(call) as journal:
             return reports.show(await one_deployment(journal, deployment))
 
-    found = anyio.run(read)
+    found = run_async(read)
     if call.json:
         call.document(found)
     else:

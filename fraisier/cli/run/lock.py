@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import anyio
-
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.render import age, one_line, table, took
 from fraisier.cli.run.opening import opened
 from fraisier.cli.run.status import check_names
@@ -68,7 +67,7 @@ def _ask(call: Call, work: Work) -> dict[str, Any]:
         async with opened(call) as orchestrator:
             return await work(orchestrator)
 
-    return anyio.run(ask)
+    return run_async(ask)
 
 
 def _tell_running(call: Call, running: dict[str, Any] | None) -> None:

@@ -10,12 +10,13 @@ import anyio.to_thread
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.run.opening import opened
 
 
 def logs(call: Call, *, fraise: str, env: str, target: Sequence[str], follow: bool, lines: int) -> int:
     """Print the last lines of every target, then, when following, what comes."""
-    anyio.run(_logs, call, fraise, env, tuple(target), follow, lines)
+    run_async(_logs, call, fraise, env, tuple(target), follow, lines)
     return exits.OK
 
 

@@ -8,7 +8,7 @@ import anyio
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import heed_as_ctrl_c
+from fraisier.cli.ending import heed_as_ctrl_c, run_async
 from fraisier.clock import SystemClock
 from fraisier.errors import ConfigurationError
 from fraisier.ids import SystemIds
@@ -30,9 +30,9 @@ def metrics(call: Call, *, address: str, port: int, once: bool) -> int:
     clock = SystemClock()
     source = Source(call.store_url(), clock=clock, ids=SystemIds(clock), is_dead=SystemProcesses().is_dead)
     if once:
-        return anyio.run(_once, call, source)
+        return run_async(_once, call, source)
     try:
-        return anyio.run(_serve, call, source, address, port)
+        return run_async(_serve, call, source, address, port)
     finally:
         heed_as_ctrl_c()
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import anyio
-
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import load_module, run_async
 from fraisier.cli.render import Painter, short, table
 from fraisier.cli.run.opening import opened
 from fraisier.config.hooks import hooks_at
@@ -37,7 +35,7 @@ def plan(
     options: dict[str, Any] = {"version": version, "limit": limit, "exclude": exclude}
     options |= {"strategy": strategy, "force": force}
     if simulate:
-        rehearsing = importlib.import_module("fraisier.cli.run.rehearsing")  # the simulator, for nobody else
+        rehearsing = load_module("fraisier.cli.run.rehearsing")  # the simulator, for nobody else
         found = rehearsing.rehearsed(
             call,
             fraise=fraise,
@@ -60,7 +58,7 @@ def _planned(call: Call, fraise: str, env: str, options: Mapping[str, Any]) -> P
         async with opened(call, config) as orchestrator:
             return await orchestrator.plan(fraise, env, **options)
 
-    found = anyio.run(look)
+    found = run_async(look)
     if call.json:
         call.document(plan_document(found))
     else:

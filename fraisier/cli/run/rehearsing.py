@@ -6,11 +6,11 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import anyio
 import msgspec
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.lines import sentence
 from fraisier.cli.run.opening import EVENTS_LOGGER, opened
 from fraisier.cli.run.plan import plan_document, plan_text
@@ -46,7 +46,7 @@ def rehearsed(
             plan, seen = await orchestrator.foresee(fraise, env, **options)
             return await recall(orchestrator.journal, plan, seen)
 
-    past = anyio.run(look)
+    past = run_async(look)
     wish = Wish(
         config=config,
         environ=call.environ,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import anyio
-
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.run.opening import opened
 from fraisier.cli.run.plan import plan_document, plan_text
 from fraisier.cli.run.summary import print_results
@@ -113,7 +112,7 @@ def _carry_out(
 ) -> int:
     config = call.load()
     if dry_run or (ask and call.interactive):
-        plans = anyio.run(_preview, call, config, preview)
+        plans = run_async(_preview, call, config, preview)
         if dry_run:
             _print_plans(call, plans)
             return exits.OK

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import anyio
-
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.run.opening import opened
 from fraisier.errors import FraisierError
 from fraisier.providers.base import Action
@@ -56,7 +55,7 @@ def _control(call: Call, action: Action, fraise: str, env: str, limit: Sequence[
         async with opened(call, config) as orchestrator:
             return await orchestrator.control(action, fraise, env, limit=limit)
 
-    outcome = anyio.run(act)
+    outcome = run_async(act)
     _tell(call, action, outcome)
     return exits.FAILED if any(outcome.values()) else exits.OK
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import anyio
-
 from fraisier import figures
 from fraisier.cli.context import Call
+from fraisier.cli.ending import load_module, run_async
 from fraisier.cli.render import Painter, count, sparkline, table, took
 from fraisier.cli.run.reading import reading
 from fraisier.clock import SystemClock
@@ -25,12 +23,12 @@ def stats(call: Call, *, fraise: str, days: int) -> int:
         async with reading(call) as journal:
             return await figures.stats(journal, fraise=fraise, days=days, now_us=SystemClock().now_us())
 
-    found = anyio.run(read)
+    found = run_async(read)
     if call.json:
         call.document(found)
     elif call.color and call.stdout.isatty():
         # The library that draws takes a tenth of a second to load.
-        importlib.import_module("fraisier.cli.run.panels").show(call, found)
+        load_module("fraisier.cli.run.panels").show(call, found)
     else:
         call.data(plain(found, call.painter()))
     return 0

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
-
-import anyio
 
 from fraisier import reports
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import load_module, run_async
 from fraisier.cli.render import Painter, age, one_line, short, table
 from fraisier.cli.run.reading import reading
 from fraisier.config.schema import Config
@@ -29,10 +27,10 @@ def status(call: Call, *, fraise: str, env: str, live: bool) -> int:
     if live:
         check_names(config, fraise, env)
         # Asking the targets needs the whole orchestrator; what was recorded does not.
-        asking = importlib.import_module("fraisier.cli.run.asking")
-        found: dict[str, Any] = anyio.run(asking.live_status, call, config, fraise, env)
+        asking = load_module("fraisier.cli.run.asking")
+        found: dict[str, Any] = run_async(asking.live_status, call, config, fraise, env)
     else:
-        found = anyio.run(_recorded, call, config, fraise, env)
+        found = run_async(_recorded, call, config, fraise, env)
     if call.json:
         call.document(found)
     else:

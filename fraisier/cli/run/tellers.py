@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -11,6 +10,7 @@ import anyio.to_thread
 import msgspec
 
 from fraisier.cli.context import Call
+from fraisier.cli.ending import load_module
 from fraisier.cli.lines import format_line
 from fraisier.events import Record, to_public
 
@@ -99,7 +99,7 @@ async def make_teller(call: Call) -> AsyncIterator[Teller]:
         # Log lines and a live screen would write over each other.
         yield SilentTeller(call) if _logged(call) else LineTeller(call)
     else:
-        live = importlib.import_module("fraisier.cli.live")  # what draws is heavy, and pipes never need it
+        live = load_module("fraisier.cli.live")  # what draws is heavy, and pipes never need it
         async with live.LiveTeller(call) as teller:
             yield teller
 

@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from fraisier.audit import AuditLogger, PruneReport
 from fraisier.audit import prune as prune_journal
 from fraisier.audit.forward import subscriber_name
 from fraisier.cli import exits
 from fraisier.cli.context import Call
+from fraisier.cli.ending import run_async
 from fraisier.cli.run.filters import check_types
 from fraisier.cli.run.reading import ignore
 from fraisier.cli.run.signing import signing_key
@@ -89,7 +88,7 @@ def prune(
         wait_for_subscribers=not force,
         forget=forget,
     )
-    report, known = anyio.run(work)
+    report, known = run_async(work)
     _tell(call, path, report, sorted(_unconfigured(call, known) - {*report.forgotten}), dry_run=dry_run)
     return exits.OK
 

@@ -10,7 +10,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from fraisier.cli.context import Call
-from fraisier.cli.ending import heed_as_ctrl_c
+from fraisier.cli.ending import heed_as_ctrl_c, run_async
 from fraisier.cli.run.opening import opened
 from fraisier.cli.run.tellers import Teller, make_teller
 from fraisier.clock import SystemClock
@@ -60,7 +60,7 @@ def watched(
     first signal asks for an orderly stop, the second cancels. Raises what the work raises.
     """
     try:
-        return anyio.run(_watched, call, config, work, ids or NotedIds(), teller)
+        return run_async(_watched, call, config, work, ids or NotedIds(), teller)
     finally:
         heed_as_ctrl_c()  # what listened to the signals has forgotten how they were heeded before
 
