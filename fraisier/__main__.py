@@ -14,12 +14,16 @@ def main() -> None:
     if arguments == ["--version"]:
         sys.stdout.write(f"fraisier {__version__}\n")
         sys.exit(0)
+    code = _INTERRUPTED
     try:
         ending = importlib.import_module("fraisier.cli.ending")
-        ending.heed_as_ctrl_c()
-        code = ending.load_module("fraisier.cli.main").run(arguments)
+        ending.heed()
+        try:
+            code = ending.load_module("fraisier.cli.main").run(arguments)
+        finally:
+            ending.ending.hold()  # only what the interpreter has to clear away is left
     except KeyboardInterrupt:  # while the program was still being loaded
-        code = _INTERRUPTED
+        pass
     sys.exit(code)
 
 

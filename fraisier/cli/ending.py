@@ -1,48 +1,75 @@
-"""Being asked to end before, or after, anything listens for it: SIGTERM and SIGHUP count as Ctrl-C, and none gets lost.
+"""Being asked to end while no event loop listens for it: SIGTERM and SIGHUP count as Ctrl-C, and none of them gets lost.
 
 A handler that raises in the midst of an import, in the callback of a weak reference for one, raises into nothing: the
-interpreter reports the exception, drops it and goes on. So whatever loads modules holds the signals back meanwhile.
+interpreter reports the exception, drops it and goes on. So what loads modules holds the answer back meanwhile.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
-from typing import TypeVar
 
-T = TypeVar("T")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a process to end: a person's Ctrl-C, a service manager, a terminal that is closed."""
 
-_HELD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def heed_as_ctrl_c() -> None:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does from now on, unless somebody has said already what they do."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # an application that embeds the command line has its own signals
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _as_ctrl_c)
+_INSISTS_S = 1.0
+"""Two signals within it are one wish: service managers and shells send SIGHUP with SIGTERM. After it, one insists."""
 
 
-def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
-    if callable(signal.getsignal(signal.SIGINT)):
-        signal.raise_signal(signal.SIGINT)  # an event loop may have a gentler way than an exception
-    else:
-        raise KeyboardInterrupt
+class _Ending:
+    """The handler of our signals: it raises KeyboardInterrupt, or notes the wish while it is held back."""
+
+    def __init__(self) -> None:
+        self._holds = 0
+        self._is_noted = False
+        self._asked_s = -math.inf
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now_s = time.monotonic()
+        if now_s - self._asked_s < _INSISTS_S:
+            return
+        self._asked_s = now_s
+        self._is_noted = self._holds > 0 and not self._is_noted
+        if not self._is_noted:
+            raise KeyboardInterrupt
+
+    def take(self) -> bool:
+        """Return whether it was asked to end while the answer was held back, and forget that."""
+        noted, self._is_noted = self._is_noted, False
+        return noted
+
+    def hold(self) -> None:
+        """Hold the answer back from now on."""
+        self._holds += 1
+
+    def let_go(self) -> None:
+        """Answer again, unless somebody else still holds. Raises KeyboardInterrupt when it was asked to end meanwhile."""
+        self._holds -= 1
+        if not self._holds and self.take():
+            raise KeyboardInterrupt
+
+
+ending = _Ending()
+"""The process's one, as signals are."""
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold back what asks the process to end; at the end it is heeded, which may raise KeyboardInterrupt."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    """Hold back what asks the process to end. Raises KeyboardInterrupt at its end when something did."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no handler runs here
+        return
+    ending.hold()
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        ending.let_go()
 
 
 def load_module(name: str) -> ModuleType:
@@ -51,22 +78,13 @@ def load_module(name: str) -> ModuleType:
         return importlib.import_module(name)
 
 
-def run_async(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """Run a coroutine function in an event loop that has signals to heed from its first moment on.
+def is_ours_to_heed(number: signal.Signals) -> bool:
+    """Return whether nobody else has said what a signal does: no application around us, and no `nohup`."""
+    return signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, ending)
 
-    Raises what the function raises, and KeyboardInterrupt when the process was asked to end before anything in the loop
-    listens for it.
-    """
-    anyio = load_module("anyio")
 
-    async def begun() -> T:
-        # The loop cancels what it runs from here on, where an exception might hit the loop's own making.
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return await function(*arguments)
-
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
-    try:
-        result: T = anyio.run(begun)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return result
+def heed() -> None:
+    """Let the signals raise KeyboardInterrupt, but for those of which somebody else has said what they do."""
+    for number in SIGNALS:
+        if is_ours_to_heed(number):
+            signal.signal(number, ending)

@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import random
-import signal
 import sys
+from contextlib import suppress
 
 import anyio
 from anyio.abc import TaskStatus
@@ -25,30 +25,18 @@ CLEAR_S = 15.0
 
 
 async def run_demo(*, keep: bool, json_output: bool, color: bool) -> int:
-    """Play the demonstration in a temporary directory and return the exit code: 0 when all went as told, 1 when not,
-    130 when a person interrupted it.
+    """Play the demonstration in a temporary directory and return the exit code: 0 when all went as told, 1 when not.
 
     The story goes to standard output, or with `json_output` one JSON document. Every process and file is gone at the
-    end, also after an interruption or an error; with `keep`, those of a finished demonstration stay. Raises
+    end, also after a cancellation or an error; with `keep`, those of a finished demonstration stay. Raises
     FraisierError when it cannot begin, for want of git for example.
     """
-    scope = anyio.CancelScope()
-    code = 130
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(_cancel_on_signal, scope, name="demo:signals")
-        with scope:
-            code = await _play(keep=keep, json_output=json_output, color=color)
-        tasks.cancel_scope.cancel()
-    if scope.cancelled_caught:
-        sys.stderr.write("interrupted; every process and file of the demonstration is gone\n")
-    return code
-
-
-async def _cancel_on_signal(scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        task_status.started()
-        async for _ in signals:
-            scope.cancel()
+    try:
+        return await _play(keep=keep, json_output=json_output, color=color)
+    except anyio.get_cancelled_exc_class():
+        with suppress(OSError):  # the terminal may be what went away
+            sys.stderr.write("every process and file of the demonstration is gone\n")
+        raise
 
 
 async def _play(*, keep: bool, json_output: bool, color: bool) -> int:

@@ -196,12 +196,12 @@ def appears(path: Path) -> None:
         time.sleep(0.02)
 
 
-def heeds_sigterm(command: Watched) -> None:
-    """Wait until the interpreter has begun and its program says what SIGTERM does."""
+def heeds_all(command: Watched) -> None:
+    """Wait until the interpreter has begun and its program says what SIGHUP does, the last of them."""
     until = time.monotonic() + PROCESS_S
     status = Path(f"/proc/{command.process.pid}/status")
-    while not int(status.read_text().partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGTERM - 1) & 1:
-        assert time.monotonic() < until, "SIGTERM is not heeded"
+    while not int(status.read_text().partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGHUP - 1) & 1:
+        assert time.monotonic() < until, "SIGHUP is not heeded"
         time.sleep(0.005)
 
 
@@ -275,12 +275,17 @@ def test_a_deadline_ends_a_build_and_all_its_processes(gated: Project) -> None:
 
 def test_a_signal_while_the_program_starts_ends_it_without_a_trace(gated: Project) -> None:
     """130, no traceback, and nothing to resume but what was recorded."""
+    gate = gated.root / "gate"
+    gated.extra = f'        build: ["until [ -e {gate} ]; do sleep 0.05; done"]'
+    gated.write()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         for wait_s in (0, 0.12, 0.25, 0.4):
+            gate.unlink(missing_ok=True)
             command = Watched(gated, "deploy", "web", "production", "--json")
-            heeds_sigterm(command)
+            heeds_all(command)
             time.sleep(wait_s)
             command.process.send_signal(number)
+            gate.touch()
             ended = command.end()
             assert ended.code == 130, (number, wait_s, ended.err)
             assert "Traceback" not in ended.err

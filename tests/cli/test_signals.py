@@ -178,36 +178,86 @@ def test_a_reader_that_stops_reading_does_not_hold_up_the_deployment_and_loses_n
     assert durable == recorded
 
 
-SIGNAL_IN_A_CALLBACK = """\
-import signal, sys, weakref
+SIGNALS_IN_A_CALLBACK = """\
+import atexit, signal, sys, weakref
 from fraisier.__main__ import main
 
-wanted, number = sys.argv[1], int(sys.argv[2])
+def send(*_):
+    sys.stderr.write("sent\\n")
+    for number in numbers:
+        signal.raise_signal(number)
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == wanted:
-            sys.stderr.write("hit\\n")
-            reference = weakref.ref(Finder(), lambda gone: signal.raise_signal(number))
+            reference = weakref.ref(Finder(), send)
 
+wanted, numbers = sys.argv[1], [int(number) for number in sys.argv[2].split(",")]
+if sys.argv[3] == "ignoring":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+if wanted == "exit":
+    atexit.register(send)
 sys.meta_path.insert(0, Finder())
-sys.argv[1:3] = []
+sys.argv[1:4] = []
 main()
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def signalled(
+    project: Project, module: str, numbers: str, *words: str, ignoring: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that gets signals where a module is looked for, or when it exits."""
+    argv = project.command(*words)[len(FRAISIER) :]
+    begin = [sys.executable, "-c", SIGNALS_IN_A_CALLBACK, module, numbers, "ignoring" if ignoring else "-"]
+    return subprocess.run(
+        [*begin, *argv], env=project.environ, capture_output=True, text=True, timeout=PROCESS_S
+    )
+
+
+@pytest.mark.parametrize("numbers", ["2", "15", "1", "15,1"])
 @pytest.mark.parametrize(
     "module",
     ["fraisier.cli.main", "fraisier.cli.run.rollout", "fraisier.config.loader", "anyio._backends._asyncio"],
 )
 def test_a_signal_where_an_exception_would_be_dropped_is_heeded(
-    project: Project, module: str, number: signal.Signals
+    project: Project, module: str, numbers: str
 ) -> None:
     """The callback of a weak reference, as imports have them: what a handler raises there goes nowhere."""
-    words = project.command("deploy", "shop", "staging", "--json")[len(FRAISIER) :]
-    driver = [sys.executable, "-c", SIGNAL_IN_A_CALLBACK, module, str(int(number)), *words]
-    ended = subprocess.run(driver, env=project.environ, capture_output=True, text=True, timeout=PROCESS_S)
+    ended = signalled(project, module, numbers, "deploy", "shop", "staging", "--json")
     assert ended.returncode == 130, ended.stderr
-    assert ended.stderr in ("hit\n", "hit\ninterrupted\n")
+    assert ended.stderr in ("sent\n", "sent\ninterrupted\n")
     assert project.json("history")["deployments"] == []
+
+
+def test_sigterm_is_heeded_in_the_background_of_a_script_too(project: Project) -> None:
+    """A shell without job control lets what it starts with `&` ignore SIGINT."""
+    words = ("deploy", "shop", "staging", "--json")
+    for module in ("fraisier.cli.run.rollout", "fraisier.rollout.deployer", "anyio._backends._asyncio"):
+        ended = signalled(project, module, "2,15", *words, ignoring=True)
+        assert (ended.returncode, ended.stderr) == (130, "sent\ninterrupted\n")
+    ended = signalled(project, "fraisier.cli.run.rollout", "2", *words, ignoring=True)
+    assert (ended.returncode, ended.stderr) == (0, "sent\n")
+
+
+@pytest.mark.parametrize("numbers", ["2", "15", "1", "15,1,2"])
+def test_a_signal_at_the_exit_changes_neither_the_code_nor_the_output(
+    deployed: Project, numbers: str
+) -> None:
+    """All is done and told by then."""
+    ended = signalled(deployed, "exit", numbers, "history", "--json")
+    assert (ended.returncode, ended.stderr) == (0, "sent\n")
+    assert json.loads(ended.stdout) == deployed.json("history")
+
+
+@pytest.mark.parametrize("command", [("list",), ("metrics", "--port", "0"), ("events", "-f")])
+def test_a_signal_while_what_a_command_needs_is_loaded_ends_it(
+    deployed: Project, command: tuple[str, ...]
+) -> None:
+    """Commands that go on until somebody ends them would do so for ever."""
+    modules = {
+        "list": "fraisier.config.loader",
+        "metrics": "prometheus_client.metrics_core",
+        "events": "aiosqlite",
+    }
+    ended = signalled(deployed, modules[command[0]], "15", *command)
+    assert (ended.returncode, ended.stderr) == (130, "sent\ninterrupted\n")

@@ -7,7 +7,7 @@ from typing import Any
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
+from fraisier.cli.listening import run_async
 from fraisier.cli.render import one_line, table, took
 from fraisier.cli.run.opening import opened
 from fraisier.cli.run.status import check_names

@@ -11,8 +11,8 @@ from fraisier.audit import export as export_lines
 from fraisier.audit import verify as verify_trail
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
 from fraisier.cli.lines import format_line
+from fraisier.cli.listening import run_async
 from fraisier.cli.params import Moment
 from fraisier.cli.render import one_line
 from fraisier.cli.run.filters import check_types

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
+from fraisier.cli.listening import run_async
 from fraisier.cli.run.reading import reading
 from fraisier.cli.run.upkeep import note
 from fraisier.clock import SystemClock

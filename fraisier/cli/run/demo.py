@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
+from fraisier.cli.listening import run_async
 from fraisier.demo import run_demo
 
 

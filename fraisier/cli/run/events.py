@@ -10,8 +10,8 @@ import anyio.to_thread
 import msgspec
 
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
 from fraisier.cli.lines import format_line
+from fraisier.cli.listening import run_async
 from fraisier.cli.run.reading import one_deployment, reading
 from fraisier.events import Record, to_public
 from fraisier.journal.base import Journal

@@ -7,7 +7,7 @@ from typing import Any
 from fraisier import reports
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
+from fraisier.cli.listening import run_async
 from fraisier.cli.render import Painter, age, one_line, short, table, took
 from fraisier.cli.run.filters import check_word
 from fraisier.cli.run.reading import one_deployment, reading

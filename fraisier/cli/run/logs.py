@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
+from fraisier.cli.listening import run_async
 from fraisier.cli.run.opening import opened
 
 

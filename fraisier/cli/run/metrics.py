@@ -8,7 +8,8 @@ import anyio
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import heed_as_ctrl_c, run_async
+from fraisier.cli.ending import held
+from fraisier.cli.listening import run_async, signals_go_to
 from fraisier.clock import SystemClock
 from fraisier.errors import ConfigurationError
 from fraisier.ids import SystemIds
@@ -17,12 +18,12 @@ from fraisier.metrics.server import MetricsServer
 from fraisier.metrics.source import Source
 from fraisier.rollout.processes import SystemProcesses
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
 
 def metrics(call: Call, *, address: str, port: int, once: bool) -> int:
     """Serve the metrics of the store until a signal ends it, or print them once."""
-    if load_prometheus() is None:
+    with held():
+        is_missing = load_prometheus() is None
+    if is_missing:
         raise ConfigurationError(
             "`fraisier metrics` needs prometheus_client, which is not installed",
             hint="pip install 'fraisier[metrics]'; everything else works without it",
@@ -31,10 +32,7 @@ def metrics(call: Call, *, address: str, port: int, once: bool) -> int:
     source = Source(call.store_url(), clock=clock, ids=SystemIds(clock), is_dead=SystemProcesses().is_dead)
     if once:
         return run_async(_once, call, source)
-    try:
-        return run_async(_serve, call, source, address, port)
-    finally:
-        heed_as_ctrl_c()
+    return run_async(_serve, call, source, address, port)
 
 
 async def _once(call: Call, source: Source) -> int:
@@ -59,23 +57,27 @@ async def _once(call: Call, source: Source) -> int:
 
 async def _serve(call: Call, source: Source, address: str, port: int) -> int:
     """Serve until the first signal: SIGTERM is how a service manager ends what it started, the others are a person's."""
-    # `nohup` has said already what a hang-up means.
-    heeded = [one for one in _SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+    asked: list[signal.Signals] = []
+    is_asked = anyio.Event()
+
+    def end(number: signal.Signals) -> None:
+        asked.append(number)
+        is_asked.set()
+
     server = MetricsServer(source, call.say)
     try:
-        with anyio.open_signal_receiver(*heeded) as signals:
+        with signals_go_to(end):
             async with server.listening(address, port) as chosen:
-                await (
-                    source.exporter()
-                )  # a store that cannot be read at all is told now, and not at every scrape
+                # A store that cannot be read at all is told now, and not at every scrape.
+                await source.exporter()
                 _tell(call, source, address, chosen)
                 async with anyio.create_task_group() as group:
                     group.start_soon(server.watch, name="metrics:watch")
-                    number = await anext(signals)
+                    await is_asked.wait()
                     group.cancel_scope.cancel()
     finally:
         await source.close()
-    return exits.OK if number == signal.SIGTERM else exits.INTERRUPTED
+    return exits.OK if asked[0] == signal.SIGTERM else exits.INTERRUPTED
 
 
 def _tell(call: Call, source: Source, address: str, port: int) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import load_module, run_async
+from fraisier.cli.ending import load_module
+from fraisier.cli.listening import run_async
 from fraisier.cli.render import Painter, short, table
 from fraisier.cli.run.opening import opened
 from fraisier.config.hooks import hooks_at

@@ -10,8 +10,8 @@ import msgspec
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
 from fraisier.cli.lines import sentence
+from fraisier.cli.listening import run_async
 from fraisier.cli.run.opening import EVENTS_LOGGER, opened
 from fraisier.cli.run.plan import plan_document, plan_text
 from fraisier.cli.run.timeline import rehearsal_text

@@ -7,7 +7,7 @@ from typing import Any
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
+from fraisier.cli.listening import run_async
 from fraisier.cli.run.opening import opened
 from fraisier.cli.run.plan import plan_document, plan_text
 from fraisier.cli.run.summary import print_results

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
+from fraisier.cli.listening import run_async
 from fraisier.cli.run.opening import opened
 from fraisier.errors import FraisierError
 from fraisier.providers.base import Action

@@ -7,7 +7,8 @@ from typing import Any
 
 from fraisier import figures
 from fraisier.cli.context import Call
-from fraisier.cli.ending import load_module, run_async
+from fraisier.cli.ending import load_module
+from fraisier.cli.listening import run_async
 from fraisier.cli.render import Painter, count, sparkline, table, took
 from fraisier.cli.run.reading import reading
 from fraisier.clock import SystemClock

@@ -7,7 +7,8 @@ from typing import Any
 from fraisier import reports
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import load_module, run_async
+from fraisier.cli.ending import load_module
+from fraisier.cli.listening import run_async
 from fraisier.cli.render import Painter, age, one_line, short, table
 from fraisier.cli.run.reading import reading
 from fraisier.config.schema import Config

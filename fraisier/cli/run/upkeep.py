@@ -13,7 +13,7 @@ from fraisier.audit import prune as prune_journal
 from fraisier.audit.forward import subscriber_name
 from fraisier.cli import exits
 from fraisier.cli.context import Call
-from fraisier.cli.ending import run_async
+from fraisier.cli.listening import run_async
 from fraisier.cli.run.filters import check_types
 from fraisier.cli.run.reading import ignore
 from fraisier.cli.run.signing import signing_key

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 
 import anyio
-from anyio.abc import TaskStatus
 
 from fraisier.cli.context import Call
-from fraisier.cli.ending import heed_as_ctrl_c, run_async
+from fraisier.cli.listening import run_async, signals_go_to
 from fraisier.cli.run.opening import opened
 from fraisier.cli.run.tellers import Teller, make_teller
 from fraisier.clock import SystemClock
@@ -22,7 +21,6 @@ from fraisier.ids import Ids, SystemIds
 from fraisier.orchestrator import Orchestrator
 from fraisier.rollout.result import DeploymentResult, result_of
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 _LAST_LINES_S = 10.0
 
@@ -59,25 +57,20 @@ def watched(
     `ids` knows the deployments whose events are told; `teller` takes the place of the one that fits the terminal. The
     first signal asks for an orderly stop, the second cancels. Raises what the work raises.
     """
-    try:
-        return run_async(_watched, call, config, work, ids or NotedIds(), teller)
-    finally:
-        heed_as_ctrl_c()  # what listened to the signals has forgotten how they were heeded before
+    return run_async(_watched, call, config, work, ids or NotedIds(), teller)
 
 
 async def _watched(
     call: Call, config: Config, work: Work, ids: NotedIds, teller: Teller | None
 ) -> list[DeploymentResult]:
-    async with anyio.create_task_group() as group:
+    with ExitStack() as listening:  # until everything is closed: the result is still to be printed
         async with AsyncExitStack() as stack:
             orchestrator = await stack.enter_async_context(opened(call, config, ids=ids))
             if teller is None:
                 teller = await stack.enter_async_context(make_teller(call))
             watch = _Watch(orchestrator, teller, ids)
-            await group.start(watch.heed, name="cli:signals")
+            listening.enter_context(signals_go_to(watch.heed))
             results = await watch.run(work)
-        # Signals are heeded until everything is closed: the result is still to be printed.
-        group.cancel_scope.cancel()
     watch.raise_failure()
     return results
 
@@ -90,6 +83,7 @@ class _Watch:
         self._position = orchestrator.journal.head
         self._progress = anyio.Event()
         self._scope = anyio.CancelScope()
+        self._is_stopping = False
         self._failure: FraisierError | BaseExceptionGroup | None = None
 
     async def run(self, work: Work) -> list[DeploymentResult]:
@@ -149,24 +143,16 @@ class _Watch:
 
     # signals
 
-    async def heed(self, *, task_status: TaskStatus[None]) -> None:
+    def heed(self, number: signal.Signals) -> None:
         """Ask for an orderly stop at the first signal, and cancel the work at the second."""
-        seen = 0
-        # `nohup` has said already what a hang-up means.
-        heeded = [one for one in _SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
-        with anyio.open_signal_receiver(*heeded) as signals:
-            task_status.started()
-            async for number in signals:
-                seen += 1
-                name = _NAMES[number]
-                if seen == 1:
-                    self._orchestrator.stop(f"interrupted by {name}")
-                    self._teller.say(
-                        f"{name}: finishing the running step of each target; once more to stop now"
-                    )
-                else:
-                    self._teller.say(f"{name}: stopping now")
-                    self._scope.cancel()
+        name = _NAMES[number]
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._orchestrator.stop(f"interrupted by {name}")
+            self._teller.say(f"{name}: finishing the running step of each target; once more to stop now")
+        else:
+            self._teller.say(f"{name}: stopping now")
+            self._scope.cancel()
 
     # the end of a cancelled run
 
