@@ -21,7 +21,7 @@ def main() -> None:
         try:
             code = ending.load_module("fraisier.cli.main").run(arguments)
         finally:
-            ending.ending.hold()  # only what the interpreter has to clear away is left
+            ending.ending.close()
     except KeyboardInterrupt:  # while the program was still being loaded
         pass
     sys.exit(code)

@@ -101,7 +101,7 @@ class Call:
 
     def document(self, found: Any) -> None:
         """Write a JSON document on one line to stdout."""
-        self.data(json.dumps(found, ensure_ascii=False, separators=(",", ":")))
+        self.data(to_json(found))
 
     def say(self, text: str) -> None:
         """Write something for people to stderr. A terminal that was closed, or a full disk, is no reason to fail."""
@@ -173,6 +173,11 @@ class Call:
         resolver = resolve.Resolver(self.environ, redaction.Redactor(), Path(config.path).parent)
         url: str = resolver.text(config.store.url, {}, where="store.url")
         return url
+
+
+def to_json(found: Any) -> str:
+    """Return a JSON document on one line."""
+    return json.dumps(found, ensure_ascii=False, separators=(",", ":"))
 
 
 def forget_lost(stream: TextIO) -> None:

@@ -1,4 +1,4 @@
-"""Being asked to end while no event loop listens for it: SIGTERM and SIGHUP count as Ctrl-C, and none of them gets lost.
+"""Being asked to end while no event loop listens for it: SIGTERM and SIGHUP count as Ctrl-C, and are not lost.
 
 A handler that raises in the midst of an import, in the callback of a weak reference for one, raises into nothing: the
 interpreter reports the exception, drops it and goes on. So what loads modules holds the answer back meanwhile.
@@ -6,8 +6,10 @@ interpreter reports the exception, drops it and goes on. So what loads modules h
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import math
+import os
 import signal
 import threading
 import time
@@ -15,10 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, ModuleType
 
+from fraisier.cli.exits import INTERRUPTED
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """What asks a process to end: a person's Ctrl-C, a service manager, a terminal that is closed."""
 
-_INSISTS_S = 1.0
+INSISTS_S = 1.0
 """Two signals within it are one wish: service managers and shells send SIGHUP with SIGTERM. After it, one insists."""
 
 
@@ -28,15 +32,19 @@ class _Ending:
     def __init__(self) -> None:
         self._holds = 0
         self._is_noted = False
+        self._is_over = False
         self._asked_s = -math.inf
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         now_s = time.monotonic()
-        if now_s - self._asked_s < _INSISTS_S:
+        if now_s - self._asked_s < INSISTS_S:
             return
         self._asked_s = now_s
-        self._is_noted = self._holds > 0 and not self._is_noted
-        if not self._is_noted:
+        insists = self._is_noted
+        if insists and self._is_over:
+            os._exit(INTERRUPTED)  # all is done, but for a thread that waits for a reader, say
+        self._is_noted = self._holds > 0
+        if insists or not self._is_noted:
             raise KeyboardInterrupt
 
     def take(self) -> bool:
@@ -45,14 +53,18 @@ class _Ending:
         return noted
 
     def hold(self) -> None:
-        """Hold the answer back from now on."""
+        """Hold the answer back from now on; only who insists gets one."""
         self._holds += 1
 
-    def let_go(self) -> None:
-        """Answer again, unless somebody else still holds. Raises KeyboardInterrupt when it was asked to end meanwhile."""
+    def close(self) -> None:
+        """Hold the answer back for good: the program has ended, and how is told."""
+        self.hold()
+        self._is_over = True
+
+    def let_go(self) -> bool:
+        """Return whether the answer is due now: something asked meanwhile, and nobody else holds it back."""
         self._holds -= 1
-        if not self._holds and self.take():
-            raise KeyboardInterrupt
+        return not self._holds and self.take()
 
 
 ending = _Ending()
@@ -68,8 +80,11 @@ def held() -> Iterator[None]:
     ending.hold()
     try:
         yield
-    finally:
-        ending.let_go()
+    except BaseException:
+        ending.let_go()  # it ends anyway, and why is told
+        raise
+    if ending.let_go():
+        raise KeyboardInterrupt
 
 
 def load_module(name: str) -> ModuleType:
@@ -88,3 +103,10 @@ def heed() -> None:
     for number in SIGNALS:
         if is_ours_to_heed(number):
             signal.signal(number, ending)
+    atexit.register(_ignore)  # the first that is registered is the last that is called
+
+
+def _ignore() -> None:
+    for number in SIGNALS:
+        if is_ours_to_heed(number):
+            signal.signal(number, signal.SIG_IGN)  # the interpreter would put back the default, which kills

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -11,7 +12,8 @@ from typing import TypeVar
 
 import anyio
 
-from fraisier.cli.ending import SIGNALS, ending, held, is_ours_to_heed
+from fraisier.cli.ending import INSISTS_S, SIGNALS, ending, held, is_ours_to_heed
+from fraisier.cli.exits import INTERRUPTED
 
 T = TypeVar("T")
 
@@ -37,20 +39,18 @@ def signals_go_to(listener: Listener) -> Iterator[None]:
 def run_async(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
     """Run a coroutine function in an event loop that heeds signals from its first moment to its last.
 
-    They cancel the function, which then clears away within its own limits. Raises what the function raises, and
-    KeyboardInterrupt when it was cancelled so.
+    They cancel the function; one more, a second later, ends the process without waiting for what it clears away. Raises
+    what the function raises, and KeyboardInterrupt when it was cancelled so.
     """
     if threading.current_thread() is not threading.main_thread():
         return anyio.run(function, *arguments)  # an application that embeds us has the signals
     heeded = {number: signal.getsignal(number) for number in SIGNALS if is_ours_to_heed(number)}
     with held():
         try:
-            result = anyio.run(_run, function, arguments, list(heeded))
-            ending.take()  # who asks now has what they want, and is told what it came to
+            return anyio.run(_run, function, arguments, list(heeded))
         finally:
             for number, handler in heeded.items():
                 signal.signal(number, handler)
-    return result
 
 
 async def _run(
@@ -61,10 +61,10 @@ async def _run(
     _LISTENERS.set(listeners)
     failure: Exception | None = None
     with anyio.open_signal_receiver(*heeded) as signals:
-        if ending.take():
+        if is_asked := ending.take():
             scope.cancel()
         async with anyio.create_task_group() as group:
-            group.start_soon(_listen, signals, scope, listeners, name="cli:signals")
+            group.start_soon(_listen, signals, scope, listeners, is_asked, name="cli:signals")
             with scope:
                 try:
                     result = await function(*arguments)
@@ -81,10 +81,17 @@ async def _run(
 
 
 async def _listen(
-    signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope, listeners: Sequence[Listener]
+    signals: AsyncIterator[signal.Signals],
+    scope: anyio.CancelScope,
+    listeners: Sequence[Listener],
+    is_asked: bool,
 ) -> None:
+    asked_s = anyio.current_time() if is_asked else None
     async for number in signals:
         if listeners:
             listeners[-1](number)
-        else:
+        elif asked_s is None:
+            asked_s = anyio.current_time()
             scope.cancel()
+        elif anyio.current_time() - asked_s >= INSISTS_S:
+            os._exit(INTERRUPTED)

@@ -13,6 +13,7 @@ import asyncclick as click
 from fraisier.cli import exits
 from fraisier.cli.command import Job
 from fraisier.cli.context import Call, Globals, OutputError, forget_lost
+from fraisier.cli.ending import held
 from fraisier.cli.errors import as_json, as_text, describe, document, weightiest
 from fraisier.cli.params import plain_globals
 from fraisier.cli.tree import make_tree
@@ -56,7 +57,8 @@ def _have_streams() -> None:
 def _run(arguments: Sequence[str]) -> int:
     call = Call(plain_globals(arguments))
     try:
-        job = parse(arguments, call.scrubs)
+        with held():  # what parses loads more when it needs it
+            job = parse(arguments, call.scrubs)
         return job if isinstance(job, int) else job()
     except click.UsageError as error:
         return _refuse(call, error)

@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import sys
-from contextlib import suppress
 
 import anyio
 from anyio.abc import TaskStatus
@@ -31,15 +30,6 @@ async def run_demo(*, keep: bool, json_output: bool, color: bool) -> int:
     end, also after a cancellation or an error; with `keep`, those of a finished demonstration stay. Raises
     FraisierError when it cannot begin, for want of git for example.
     """
-    try:
-        return await _play(keep=keep, json_output=json_output, color=color)
-    except anyio.get_cancelled_exc_class():
-        with suppress(OSError):  # the terminal may be what went away
-            sys.stderr.write("every process and file of the demonstration is gone\n")
-        raise
-
-
-async def _play(*, keep: bool, json_output: bool, color: bool) -> int:
     # The story tells what goes wrong; without a handler, logging would print it a second time.
     logging.getLogger("fraisier").addHandler(logging.NullHandler())
     teller = Teller(_silent if json_output else _write, color=color)

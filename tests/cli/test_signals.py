@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +69,20 @@ def test_the_first_signal_finishes_the_running_step_and_records_the_interruption
             "succeeded",
             "superseded",
         ]
+
+
+def test_what_a_service_manager_sends_in_one_moment_is_one_wish(project: Project) -> None:
+    """SIGTERM, and SIGHUP for shells that hear nothing else: the running step is still finished."""
+    process, gate = at_the_gate(project)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGHUP)
+    assert process.stderr is not None
+    assert "finishing the running step" in process.stderr.readline()
+    gate.touch()
+    lines, stderr = finish(process)
+    assert (process.returncode, lines[-1]["outcome"]) == (130, "interrupted")
+    assert "stopping now" not in stderr
+    assert [line["target"] for line in lines if line["type"] == "step.succeeded" and line["step"] == "stage"]
 
 
 def test_the_second_ctrl_c_stops_at_once_and_leaves_no_process(project: Project) -> None:
@@ -178,25 +196,39 @@ def test_a_reader_that_stops_reading_does_not_hold_up_the_deployment_and_loses_n
     assert durable == recorded
 
 
-SIGNALS_IN_A_CALLBACK = """\
-import atexit, signal, sys, weakref
+SIGNALS = """\
+import asyncio, atexit, signal, sys, weakref
 from fraisier.__main__ import main
 
-def send(*_):
-    sys.stderr.write("sent\\n")
+wanted, numbers = sys.argv[1], [int(number) for number in sys.argv[2].split(",")]
+
+def send(*_, numbers=numbers, write=sys.stderr.write, raise_signal=signal.raise_signal):
+    write("sent\\n")
     for number in numbers:
-        signal.raise_signal(number)
+        raise_signal(number)
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == wanted:
             reference = weakref.ref(Finder(), send)
 
-wanted, numbers = sys.argv[1], [int(number) for number in sys.argv[2].split(",")]
+class Last:
+    def __del__(self, send=send):
+        send()
+
+class Runner(asyncio.Runner):
+    def __exit__(self, *raised):
+        send()
+        super().__exit__(*raised)
+
 if sys.argv[3] == "ignoring":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 if wanted == "exit":
     atexit.register(send)
+if wanted == "cleared":
+    last = Last()
+if wanted == "loop":
+    asyncio.Runner = Runner
 sys.meta_path.insert(0, Finder())
 sys.argv[1:4] = []
 main()
@@ -206,9 +238,9 @@ main()
 def signalled(
     project: Project, module: str, numbers: str, *words: str, ignoring: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command that gets signals where a module is looked for, or when it exits."""
+    """Run a command that gets signals where a module is looked for, when its loop has ended, or when it exits."""
     argv = project.command(*words)[len(FRAISIER) :]
-    begin = [sys.executable, "-c", SIGNALS_IN_A_CALLBACK, module, numbers, "ignoring" if ignoring else "-"]
+    begin = [sys.executable, "-c", SIGNALS, module, numbers, "ignoring" if ignoring else "-"]
     return subprocess.run(
         [*begin, *argv], env=project.environ, capture_output=True, text=True, timeout=PROCESS_S
     )
@@ -217,7 +249,13 @@ def signalled(
 @pytest.mark.parametrize("numbers", ["2", "15", "1", "15,1"])
 @pytest.mark.parametrize(
     "module",
-    ["fraisier.cli.main", "fraisier.cli.run.rollout", "fraisier.config.loader", "anyio._backends._asyncio"],
+    [
+        "fraisier.cli.main",
+        "fraisier.cli.run.rollout",
+        "fraisier.config.loader",
+        "fraisier.cli.declare.rollout",
+        "anyio._backends._asyncio",
+    ],
 )
 def test_a_signal_where_an_exception_would_be_dropped_is_heeded(
     project: Project, module: str, numbers: str
@@ -240,13 +278,34 @@ def test_sigterm_is_heeded_in_the_background_of_a_script_too(project: Project) -
 
 
 @pytest.mark.parametrize("numbers", ["2", "15", "1", "15,1,2"])
+@pytest.mark.parametrize("moment", ["exit", "cleared"])
 def test_a_signal_at_the_exit_changes_neither_the_code_nor_the_output(
-    deployed: Project, numbers: str
+    deployed: Project, moment: str, numbers: str
 ) -> None:
     """All is done and told by then."""
-    ended = signalled(deployed, "exit", numbers, "history", "--json")
+    ended = signalled(deployed, moment, numbers, "history", "--json")
     assert (ended.returncode, ended.stderr) == (0, "sent\n")
     assert json.loads(ended.stdout) == deployed.json("history")
+
+
+def test_what_came_of_a_deployment_is_told_to_who_asks_it_to_end_then(project: Project) -> None:
+    """It has ended, and the code says how."""
+    ended = signalled(project, "loop", "15,1", "deploy", "shop", "staging", "--json")
+    assert (ended.returncode, ended.stderr) == (0, "sent\n")
+    assert json.loads(ended.stdout.splitlines()[-1])["outcome"] == "succeeded"
+
+
+def test_an_error_is_told_to_who_asks_it_to_end_then(deployed: Project) -> None:
+    """Somebody who asks for the end of what has failed wants to know why it did."""
+    ended = signalled(deployed, "loop", "15", "deploy", "nosuch", "staging", "--json")
+    assert (ended.returncode, ended.stderr) == (2, "sent\n")
+    assert "nosuch" in json.loads(ended.stdout)["error"]["message"]
+
+
+def test_what_only_looks_may_end_unseen(deployed: Project) -> None:
+    """Another loop, or a question, might follow, and nothing is lost but an answer."""
+    ended = signalled(deployed, "loop", "15", "history", "--json")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "sent\ninterrupted\n")
 
 
 @pytest.mark.parametrize("command", [("list",), ("metrics", "--port", "0"), ("events", "-f")])
@@ -261,3 +320,77 @@ def test_a_signal_while_what_a_command_needs_is_loaded_ends_it(
     }
     ended = signalled(deployed, modules[command[0]], "15", *command)
     assert (ended.returncode, ended.stderr) == (130, "sent\ninterrupted\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("words", [("audit", "export"), ("events", "--json"), ("events", "-f")])
+def test_a_command_whose_output_nobody_reads_is_ended(
+    deployed: Project, words: tuple[str, ...], number: signal.Signals
+) -> None:
+    """A pager that was stopped, say: the pipe is full, and the command waits for it."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    command = subprocess.Popen(
+        deployed.command(*words), stdout=writer, stderr=subprocess.PIPE, env=deployed.environ
+    )
+    os.close(writer)
+    until_s = time.monotonic() + PROCESS_S
+    while not unread(reader):
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+    command.send_signal(number)
+    _, told = command.communicate(timeout=PROCESS_S)
+    os.close(reader)
+    assert (command.returncode, told) == (130, b"interrupted\n")
+
+
+def unread(reader: int) -> int:
+    """How many bytes wait in a pipe."""
+    waiting = bytearray(4)
+    fcntl.ioctl(reader, termios.FIONREAD, waiting)
+    return int.from_bytes(waiting, sys.byteorder)
+
+
+STUCK = """\
+import sys, threading, time, types
+import anyio
+from fraisier.__main__ import main
+from fraisier.cli.run import reading
+
+async def late(on_commit):
+    with anyio.CancelScope(shield=True):
+        print("stuck", flush=True)
+        await anyio.sleep(60)
+
+if sys.argv.pop(1) == "thread":
+    threading.Thread(target=time.sleep, args=(60,)).start()
+else:
+    reading.open_journal = lambda *_, **__: types.SimpleNamespace(open=late)
+main()
+"""
+
+
+@pytest.mark.parametrize("where", ["thread", "loop"])
+def test_who_insists_ends_a_program_that_is_stuck(deployed: Project, where: str) -> None:
+    """In a thread that ends too late, or in clearing away that takes too long."""
+    words = deployed.command("history", "--json")[len(FRAISIER) :]
+    command = subprocess.Popen(
+        [sys.executable, "-c", STUCK, where, *words],
+        env=deployed.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert command.stdout is not None
+    assert command.stdout.readline()
+    sent = 0
+    while command.poll() is None:
+        assert sent < 6
+        command.terminate()
+        sent += 1
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.wait(1.2)
+    assert sent >= 2
+    _, told = command.communicate()
+    assert command.returncode == 130
+    assert told in ("", "interrupted\n")

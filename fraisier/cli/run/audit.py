@@ -16,12 +16,14 @@ from fraisier.cli.listening import run_async
 from fraisier.cli.params import Moment
 from fraisier.cli.render import one_line
 from fraisier.cli.run.filters import check_types
+from fraisier.cli.run.output import write_data
 from fraisier.cli.run.reading import reading
 from fraisier.cli.run.signing import known_keys
 from fraisier.clock import SystemClock
 from fraisier.errors import UsageError
 from fraisier.events import to_public
 
+_BATCH = 500
 _SECOND_US = 1_000_000
 _DAY_US = 86_400 * _SECOND_US
 _NAME_THE_KEY = (
@@ -58,18 +60,18 @@ def list_events(call: Call, *, limit: int, **filters: Any) -> int:
     """Print the last matching events, oldest first; with JSON as one document."""
     where = _filter(**filters)
 
-    async def read() -> None:
+    async def read() -> list[Found]:
         async with reading(call) as journal:
-            found = await newest_events(journal, where, limit=limit)
-        if call.json:
-            call.data(msgspec.json.encode({"events": [one.to_dict() for one in found]}).decode())
-            return
-        if not found:
-            call.note("no event matches")
-        for one in found:
-            call.data(_line(one))
+            return await newest_events(journal, where, limit=limit)
 
-    run_async(read)
+    found = run_async(read)
+    if call.json:
+        call.data(msgspec.json.encode({"events": [one.to_dict() for one in found]}).decode())
+        return exits.OK
+    if not found:
+        call.note("no event matches")
+    for one in found:
+        call.data(_line(one))
     return exits.OK
 
 
@@ -93,10 +95,15 @@ def export(call: Call, *, format: Literal["jsonl", "csv"], **filters: Any) -> in
     where = _filter(**filters)
 
     async def write() -> None:
+        batch: list[str] = []
         async with reading(call) as journal:
             async for line in export_lines(journal, where, format=format):
-                call.stdout.write(line + "\n")
-        call.stdout.flush()
+                batch.append(line)
+                if len(batch) == _BATCH:
+                    await write_data(call, "\n".join(batch))
+                    batch.clear()
+        if batch:
+            await write_data(call, "\n".join(batch))
 
     run_async(write)
     return exits.OK

@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 import anyio
-import anyio.to_thread
 import msgspec
 
 from fraisier.cli.context import Call
 from fraisier.cli.lines import format_line
 from fraisier.cli.listening import run_async
+from fraisier.cli.run.output import write_data
 from fraisier.cli.run.reading import one_deployment, reading
 from fraisier.events import Record, to_public
 from fraisier.journal.base import Journal
@@ -61,13 +61,13 @@ async def _events(call: Call, deployment: str, follow: bool, lines: int | None) 
             async for record in tail.read(journal, wanted, follow=False):
                 past.append(record)
             for record in past:
-                _print(call, record)
+                await _print(call, record)
             if not follow:
                 return
         after = journal.head if lines is not None else 0
         async for record in tail.read(journal, wanted, follow=follow):
             if record.seq > after:
-                await anyio.to_thread.run_sync(_print, call, record)
+                await _print(call, record)
             if wanted and follow and await _is_over(journal, wanted, record):
                 return
 
@@ -78,7 +78,7 @@ async def _is_over(journal: Journal, deployment_id: str, record: Record) -> bool
     return found is not None and found.is_terminal and record.seq >= found.last_seq
 
 
-def _print(call: Call, record: Record) -> None:
+async def _print(call: Call, record: Record) -> None:
     line = msgspec.json.encode(to_public(record)).decode() if call.json else format_line(record)
     if line is not None:
-        call.data(line)
+        await write_data(call, line)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import anyio
-import anyio.to_thread
-
 from fraisier.cli import exits
 from fraisier.cli.context import Call
 from fraisier.cli.listening import run_async
 from fraisier.cli.run.opening import opened
+from fraisier.cli.run.output import write_data
 
 
 def logs(call: Call, *, fraise: str, env: str, target: Sequence[str], follow: bool, lines: int) -> int:
@@ -31,5 +29,4 @@ async def _logs(call: Call, fraise: str, env: str, target: Sequence[str], follow
                 if call.json
                 else f"{name} | {line}"
             )
-            # In a thread, so that a reader who is slow does not stop the connections.
-            await anyio.to_thread.run_sync(call.data, text, abandon_on_cancel=True)
+            await write_data(call, text)

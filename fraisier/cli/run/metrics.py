@@ -7,8 +7,8 @@ import signal
 import anyio
 
 from fraisier.cli import exits
-from fraisier.cli.context import Call
-from fraisier.cli.ending import held
+from fraisier.cli.context import Call, to_json
+from fraisier.cli.ending import ending, held
 from fraisier.cli.listening import run_async, signals_go_to
 from fraisier.clock import SystemClock
 from fraisier.errors import ConfigurationError
@@ -31,28 +31,27 @@ def metrics(call: Call, *, address: str, port: int, once: bool) -> int:
     clock = SystemClock()
     source = Source(call.store_url(), clock=clock, ids=SystemIds(clock), is_dead=SystemProcesses().is_dead)
     if once:
-        return run_async(_once, call, source)
+        call.data(run_async(_once, call, source))
+        return exits.OK
     return run_async(_serve, call, source, address, port)
 
 
-async def _once(call: Call, source: Source) -> int:
+async def _once(call: Call, source: Source) -> str:
     try:
         exporter = await source.exporter()
         await exporter.refresh()
-        if call.json:
-            samples = [
-                {"name": sample.name, "labels": sample.labels, "value": sample.value}
-                for metric in exporter.registry.collect()
-                for sample in metric.samples
-                if not sample.name.endswith("_created")
-            ]
-            call.document({"metrics": samples})
-        else:
+        if not call.json:
             text, _ = await exporter.render()
-            call.data(text.decode().rstrip("\n"))
+            return text.decode().rstrip("\n")
+        samples = [
+            {"name": sample.name, "labels": sample.labels, "value": sample.value}
+            for metric in exporter.registry.collect()
+            for sample in metric.samples
+            if not sample.name.endswith("_created")
+        ]
+        return to_json({"metrics": samples})
     finally:
         await source.close()
-    return exits.OK
 
 
 async def _serve(call: Call, source: Source, address: str, port: int) -> int:
@@ -77,6 +76,7 @@ async def _serve(call: Call, source: Source, address: str, port: int) -> int:
                     group.cancel_scope.cancel()
     finally:
         await source.close()
+    ending.hold()
     return exits.OK if asked[0] == signal.SIGTERM else exits.INTERRUPTED
 
 

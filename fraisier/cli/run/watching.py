@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, ExitStack
 import anyio
 
 from fraisier.cli.context import Call
+from fraisier.cli.ending import INSISTS_S, ending
 from fraisier.cli.listening import run_async, signals_go_to
 from fraisier.cli.run.opening import opened
 from fraisier.cli.run.tellers import Teller, make_teller
@@ -71,6 +72,7 @@ async def _watched(
             watch = _Watch(orchestrator, teller, ids)
             listening.enter_context(signals_go_to(watch.heed))
             results = await watch.run(work)
+        ending.hold()  # it has come to its end, and is told what that is
     watch.raise_failure()
     return results
 
@@ -83,7 +85,7 @@ class _Watch:
         self._position = orchestrator.journal.head
         self._progress = anyio.Event()
         self._scope = anyio.CancelScope()
-        self._is_stopping = False
+        self._stopped_s: float | None = None
         self._failure: FraisierError | BaseExceptionGroup | None = None
 
     async def run(self, work: Work) -> list[DeploymentResult]:
@@ -144,13 +146,17 @@ class _Watch:
     # signals
 
     def heed(self, number: signal.Signals) -> None:
-        """Ask for an orderly stop at the first signal, and cancel the work at the second."""
+        """Ask for an orderly stop at the first signal, and cancel the work at the second.
+
+        What service managers and shells send in one moment is one wish; a person's second Ctrl-C is a second one.
+        """
         name = _NAMES[number]
-        if not self._is_stopping:
-            self._is_stopping = True
+        now_s = anyio.current_time()
+        if self._stopped_s is None:
+            self._stopped_s = now_s
             self._orchestrator.stop(f"interrupted by {name}")
             self._teller.say(f"{name}: finishing the running step of each target; once more to stop now")
-        else:
+        elif number == signal.SIGINT or now_s - self._stopped_s >= INSISTS_S:
             self._teller.say(f"{name}: stopping now")
             self._scope.cancel()
 
