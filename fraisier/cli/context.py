@@ -57,6 +57,8 @@ class Call:
         self.environ = os.environ
         self.is_logged = bool(options.verbose or options.log_format)
         """Whether log lines go to stderr, and take the place of the screen and of the plain lines."""
+        self.is_cut = False
+        """Whether the last line on stdout was not written to its end."""
 
     # streams
 
@@ -92,7 +94,8 @@ class Call:
         Raises BrokenPipeError when the reader went away, OutputError when it cannot be written for another reason.
         """
         try:
-            self.stdout.write(text + "\n")
+            begin, self.is_cut = "\n" if self.is_cut else "", False
+            self.stdout.write(f"{begin}{text}\n")
             self.stdout.flush()
         except BrokenPipeError:
             raise

@@ -30,26 +30,35 @@ class _Ending:
     """The handler of our signals: it raises KeyboardInterrupt, or notes the wish while it is held back."""
 
     def __init__(self) -> None:
+        self.is_noted = False
+        """Whether it was asked to end while the answer is held back."""
         self._holds = 0
-        self._is_noted = False
         self._is_over = False
         self._asked_s = -math.inf
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        now_s = time.monotonic()
-        if now_s - self._asked_s < INSISTS_S:
+        if not self.is_insisted_on:
             return
-        self._asked_s = now_s
-        insists = self._is_noted
-        if insists and self._is_over:
+        was_asked, was_noted = self._asked_s > 0, self.is_noted
+        self.note()
+        if was_asked and self._is_over:
             os._exit(INTERRUPTED)  # all is done, but for a thread that waits for a reader, say
-        self._is_noted = self._holds > 0
-        if insists or not self._is_noted:
+        if was_noted or not self._holds:
+            self.is_noted = self._holds > 0
             raise KeyboardInterrupt
+
+    @property
+    def is_insisted_on(self) -> bool:
+        """Whether a signal now would be another wish than the last one."""
+        return time.monotonic() - self._asked_s >= INSISTS_S
+
+    def note(self) -> None:
+        """Take note of a wish that is answered elsewhere, or later."""
+        self.is_noted, self._asked_s = True, time.monotonic()
 
     def take(self) -> bool:
         """Return whether it was asked to end while the answer was held back, and forget that."""
-        noted, self._is_noted = self._is_noted, False
+        noted, self.is_noted = self.is_noted, False
         return noted
 
     def hold(self) -> None:

@@ -11,13 +11,17 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 import anyio
+import anyio.lowlevel
 
-from fraisier.cli.ending import INSISTS_S, SIGNALS, ending, held, is_ours_to_heed
+from fraisier.cli.ending import SIGNALS, ending, held, is_ours_to_heed
 from fraisier.cli.exits import INTERRUPTED
 
 T = TypeVar("T")
 
 Listener = Callable[[signal.Signals], None]
+
+_TURNS = 4
+"""As many turns of the event loop take a signal from the interpreter to us; one that came at the end is not lost."""
 
 _LISTENERS: ContextVar[list[Listener] | None] = ContextVar("listeners", default=None)
 
@@ -61,15 +65,17 @@ async def _run(
     _LISTENERS.set(listeners)
     failure: Exception | None = None
     with anyio.open_signal_receiver(*heeded) as signals:
-        if is_asked := ending.take():
+        if ending.is_noted:
             scope.cancel()
         async with anyio.create_task_group() as group:
-            group.start_soon(_listen, signals, scope, listeners, is_asked, name="cli:signals")
+            group.start_soon(_listen, signals, scope, listeners, name="cli:signals")
             with scope:
                 try:
                     result = await function(*arguments)
                 except Exception as error:  # noqa: BLE001 - told as it is, and not as one of a group
                     failure = error
+            for _ in range(_TURNS):
+                await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
     for number in heeded:
         signal.signal(number, ending)  # what listened has left the defaults behind
@@ -81,17 +87,13 @@ async def _run(
 
 
 async def _listen(
-    signals: AsyncIterator[signal.Signals],
-    scope: anyio.CancelScope,
-    listeners: Sequence[Listener],
-    is_asked: bool,
+    signals: AsyncIterator[signal.Signals], scope: anyio.CancelScope, listeners: Sequence[Listener]
 ) -> None:
-    asked_s = anyio.current_time() if is_asked else None
     async for number in signals:
         if listeners:
             listeners[-1](number)
-        elif asked_s is None:
-            asked_s = anyio.current_time()
+        elif not ending.is_noted:
+            ending.note()
             scope.cancel()
-        elif anyio.current_time() - asked_s >= INSISTS_S:
+        elif ending.is_insisted_on:
             os._exit(INTERRUPTED)

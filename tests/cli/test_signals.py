@@ -394,3 +394,60 @@ def test_who_insists_ends_a_program_that_is_stuck(deployed: Project, where: str)
     _, told = command.communicate()
     assert command.returncode == 130
     assert told in ("", "interrupted\n")
+
+
+LAST_ACT = """\
+import signal, sys
+from fraisier.cli.ending import heed
+from fraisier.cli.listening import run_async
+
+async def last():
+    signal.raise_signal(int(sys.argv[1]))
+
+heed()
+try:
+    run_async(last)
+except KeyboardInterrupt:
+    print("heard")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_last_moment_of_a_loop_is_heeded(number: signal.Signals) -> None:
+    """The question whether to deploy may follow."""
+    argv = [sys.executable, "-c", LAST_ACT, str(int(number))]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=PROCESS_S)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "heard\n", "")
+
+
+@pytest.mark.slow
+@pytest.mark.once
+@pytest.mark.parametrize("words", [("--json",), ()], ids=["json", "lines"])
+def test_a_deployment_whose_output_nobody_reads_comes_to_its_end(
+    project: Project, words: tuple[str, ...]
+) -> None:
+    """The pipe is full. What it came to is in the journal, and who insists gets the process to end."""
+    reader, writer = os.pipe()
+    os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)))
+    command = subprocess.Popen(
+        project.command("deploy", "shop", "staging", *words),
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=writer,
+        env=project.environ,
+    )
+    os.close(writer)
+    until_s = time.monotonic() + PROCESS_S
+    while [row["outcome"] for row in project.json("history")["deployments"]] != ["succeeded"]:
+        assert time.monotonic() < until_s
+        time.sleep(0.1)
+    signals = 0
+    while command.poll() is None:
+        assert signals < 15
+        command.terminate()
+        signals += 1
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.wait(1.5)
+    os.close(reader)
+    assert command.returncode == 130
+    assert project.json("lock", "status")["leases"] == []

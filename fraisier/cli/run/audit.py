@@ -16,7 +16,7 @@ from fraisier.cli.listening import run_async
 from fraisier.cli.params import Moment
 from fraisier.cli.render import one_line
 from fraisier.cli.run.filters import check_types
-from fraisier.cli.run.output import write_data
+from fraisier.cli.run.output import Output
 from fraisier.cli.run.reading import reading
 from fraisier.cli.run.signing import known_keys
 from fraisier.clock import SystemClock
@@ -95,15 +95,15 @@ def export(call: Call, *, format: Literal["jsonl", "csv"], **filters: Any) -> in
     where = _filter(**filters)
 
     async def write() -> None:
-        batch: list[str] = []
+        output, batch = Output(call, call.stdout), list[str]()
         async with reading(call) as journal:
             async for line in export_lines(journal, where, format=format):
                 batch.append(line)
                 if len(batch) == _BATCH:
-                    await write_data(call, "\n".join(batch))
+                    await output.write("\n".join(batch))
                     batch.clear()
         if batch:
-            await write_data(call, "\n".join(batch))
+            await output.write("\n".join(batch))
 
     run_async(write)
     return exits.OK

@@ -11,7 +11,7 @@ import msgspec
 from fraisier.cli.context import Call
 from fraisier.cli.lines import format_line
 from fraisier.cli.listening import run_async
-from fraisier.cli.run.output import write_data
+from fraisier.cli.run.output import Output
 from fraisier.cli.run.reading import one_deployment, reading
 from fraisier.events import Record, to_public
 from fraisier.journal.base import Journal
@@ -54,6 +54,7 @@ class _Tail:
 
 async def _events(call: Call, deployment: str, follow: bool, lines: int | None) -> None:
     tail = _Tail()
+    output = Output(call, call.stdout)
     async with reading(call, on_commit=tail.notice) as journal:
         wanted = (await one_deployment(journal, deployment)).id if deployment else ""
         if lines is not None:
@@ -61,13 +62,13 @@ async def _events(call: Call, deployment: str, follow: bool, lines: int | None) 
             async for record in tail.read(journal, wanted, follow=False):
                 past.append(record)
             for record in past:
-                await _print(call, record)
+                await _print(call, output, record)
             if not follow:
                 return
         after = journal.head if lines is not None else 0
         async for record in tail.read(journal, wanted, follow=follow):
             if record.seq > after:
-                await _print(call, record)
+                await _print(call, output, record)
             if wanted and follow and await _is_over(journal, wanted, record):
                 return
 
@@ -78,7 +79,7 @@ async def _is_over(journal: Journal, deployment_id: str, record: Record) -> bool
     return found is not None and found.is_terminal and record.seq >= found.last_seq
 
 
-async def _print(call: Call, record: Record) -> None:
+async def _print(call: Call, output: Output, record: Record) -> None:
     line = msgspec.json.encode(to_public(record)).decode() if call.json else format_line(record)
     if line is not None:
-        await write_data(call, line)
+        await output.write(line)

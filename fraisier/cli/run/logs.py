@@ -9,7 +9,7 @@ from fraisier.cli import exits
 from fraisier.cli.context import Call
 from fraisier.cli.listening import run_async
 from fraisier.cli.run.opening import opened
-from fraisier.cli.run.output import write_data
+from fraisier.cli.run.output import Output
 
 
 def logs(call: Call, *, fraise: str, env: str, target: Sequence[str], follow: bool, lines: int) -> int:
@@ -19,6 +19,7 @@ def logs(call: Call, *, fraise: str, env: str, target: Sequence[str], follow: bo
 
 
 async def _logs(call: Call, fraise: str, env: str, target: Sequence[str], follow: bool, lines: int) -> None:
+    output = Output(call, call.stdout)
     async with (
         opened(call) as orchestrator,
         orchestrator.logs(fraise, env, limit=target, lines=lines, follow=follow) as stream,
@@ -29,4 +30,4 @@ async def _logs(call: Call, fraise: str, env: str, target: Sequence[str], follow
                 if call.json
                 else f"{name} | {line}"
             )
-            await write_data(call, text)
+            await output.write(text)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
+from typing import TextIO
 
 import anyio
 
@@ -13,20 +15,46 @@ _PIECE = select.PIPE_BUF
 """What a pipe takes at once when it says that it can be written to; more might wait for the reader."""
 
 
-async def write_data(call: Call, text: str) -> None:
-    """Write what the command was called for to stdout, like `Call.data`. Raises the same."""
-    stream = call.stdout
-    stream.flush()
-    rest = memoryview(f"{text}\n".encode(stream.encoding, stream.errors or "replace"))
-    number = stream.fileno()
+def takes_more(stream: TextIO) -> bool:
+    """Return whether a short text can be written to a stream without waiting for its reader."""
     ready = select.poll()
-    ready.register(number, select.POLLOUT)
-    try:
-        while rest:
-            if not ready.poll(0):
-                await anyio.wait_writable(number)
-            rest = rest[os.write(number, rest[:_PIECE]) :]
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(error.errno, error.strerror) from error
+    ready.register(stream.fileno(), select.POLLOUT)
+    return bool(ready.poll(0))
+
+
+class Output:
+    """A standard stream, written to line by line without a thread, which nothing could end while it waits."""
+
+    def __init__(self, call: Call, stream: TextIO) -> None:
+        self._call = call
+        self._stream = stream
+        self._encoder = codecs.getincrementalencoder(stream.encoding)(stream.errors or "replace")
+        self._ready = select.poll()
+        self._ready.register(stream.fileno(), select.POLLOUT)
+
+    async def write(self, text: str) -> None:
+        """Write lines. Raises BrokenPipeError when the reader went away, OutputError when they cannot be written.
+
+        A cancellation may leave a line cut; the call begins a new one for what it writes next.
+        """
+        try:
+            self._stream.flush()
+            await self._write(memoryview(self._encoder.encode(f"{text}\n")))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(error.errno, error.strerror) from error
+
+    async def _write(self, rest: memoryview) -> None:
+        number = self._stream.fileno()
+        is_begun = False
+        try:
+            while rest:
+                if not self._ready.poll(0):
+                    await anyio.wait_writable(number)
+                rest = rest[os.write(number, rest[:_PIECE]) :]
+                is_begun = True
+        except anyio.get_cancelled_exc_class():
+            if is_begun and self._stream is self._call.stdout:
+                self._call.is_cut = True
+            raise

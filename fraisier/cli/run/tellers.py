@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-import anyio.to_thread
 import msgspec
 
 from fraisier.cli.context import Call
 from fraisier.cli.ending import load_module
 from fraisier.cli.lines import format_line
+from fraisier.cli.run.output import Output, takes_more
 from fraisier.events import Record, to_public
 
 
 class Teller(Protocol):
-    """Tells one event after the other. Writing happens in a thread, so that a terminal or pipe that does not read can
-    never hold up the deployment."""
+    """Tells one event after the other. A terminal or pipe that does not read never holds up the deployment."""
 
     @property
     def deaf(self) -> bool:
@@ -52,8 +51,9 @@ class SilentTeller:
         """Take no note."""
 
     def say(self, text: str) -> None:
-        """Write to stderr."""
-        self._call.say(text)
+        """Write to stderr, unless nobody reads it: this is called by the event loop."""
+        if takes_more(self._call.stderr):
+            self._call.say(text)
 
 
 class LineTeller:
@@ -61,6 +61,7 @@ class LineTeller:
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self._output = Output(call, call.stdout if call.json else call.stderr)
         self.deaf = False
 
     async def tell(self, record: Record) -> None:
@@ -70,24 +71,25 @@ class LineTeller:
         if self._call.json:
             if self._call.options.quiet and record.event.ephemeral:
                 return
-            await self._write(self._call.data, msgspec.json.encode(to_public(record)).decode())
+            await self._write(msgspec.json.encode(to_public(record)).decode())
         elif (line := format_line(record)) is not None:
-            await self._write(self._call.say, line)
+            await self._write(line)
 
     def recall(self, record: Record) -> None:
         """Take no note: a line stands for itself."""
 
-    async def _write(self, write: Callable[[str], None], line: str) -> None:
+    async def _write(self, line: str) -> None:
         try:
-            await anyio.to_thread.run_sync(write, line, abandon_on_cancel=True)
+            await self._output.write(line)
         except (
             OSError
         ):  # the reader went away, the disk is full: whoever started us still wants the deployment
             self.deaf = True
 
     def say(self, text: str) -> None:
-        """Write to stderr."""
-        self._call.say(text)
+        """Write to stderr, unless nobody reads it: this is called by the event loop."""
+        if takes_more(self._call.stderr):
+            self._call.say(text)
 
 
 @asynccontextmanager

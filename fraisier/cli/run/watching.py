@@ -95,6 +95,7 @@ class _Watch:
             with self._scope:
                 results = await self._attempt(work)
             await self._told()
+            group.cancel_scope.cancel()
         if self._scope.cancelled_caught and self._failure is None:
             results = await self._from_journal()
         return results
