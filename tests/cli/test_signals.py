@@ -6,11 +6,13 @@ import contextlib
 import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -420,21 +422,40 @@ def test_a_signal_in_the_last_moment_of_a_loop_is_heeded(number: signal.Signals)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "heard\n", "")
 
 
+def full_pipe() -> tuple[int, int]:
+    """A pipe that nobody reads, and its end for writing."""
+    reader, writer = os.pipe()
+    os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)))
+    return reader, writer
+
+
+def full_terminal() -> tuple[int, int]:
+    """A terminal that shows nothing, as at the other end of a dead connection, but for a character's room."""
+    screen, writer = pty.openpty()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 64)
+    os.set_blocking(writer, True)
+    os.read(screen, 1)
+    return screen, writer
+
+
 @pytest.mark.slow
 @pytest.mark.once
 @pytest.mark.parametrize("words", [("--json",), ()], ids=["json", "lines"])
+@pytest.mark.parametrize("full", [full_pipe, full_terminal])
 def test_a_deployment_whose_output_nobody_reads_comes_to_its_end(
-    project: Project, words: tuple[str, ...]
+    project: Project, full: Callable[[], tuple[int, int]], words: tuple[str, ...]
 ) -> None:
-    """The pipe is full. What it came to is in the journal, and who insists gets the process to end."""
-    reader, writer = os.pipe()
-    os.write(writer, bytes(fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)))
+    """What it came to is in the journal, and who insists gets the process to end."""
+    reader, writer = full()
     command = subprocess.Popen(
         project.command("deploy", "shop", "staging", *words),
         stdin=subprocess.DEVNULL,
         stdout=writer,
         stderr=writer,
-        env=project.environ,
+        env=project.environ | {"TERM": "dumb"},
     )
     os.close(writer)
     until_s = time.monotonic() + PROCESS_S
@@ -443,7 +464,7 @@ def test_a_deployment_whose_output_nobody_reads_comes_to_its_end(
         time.sleep(0.1)
     signals = 0
     while command.poll() is None:
-        assert signals < 15
+        assert signals < 20
         command.terminate()
         signals += 1
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -8,6 +8,7 @@ import select
 from typing import TextIO
 
 import anyio
+import anyio.to_thread
 
 from fraisier.cli.context import Call, OutputError
 
@@ -23,7 +24,7 @@ def takes_more(stream: TextIO) -> bool:
 
 
 class Output:
-    """A standard stream, written to line by line without a thread, which nothing could end while it waits."""
+    """A standard stream, written to line by line. The event loop never waits for its reader."""
 
     def __init__(self, call: Call, stream: TextIO) -> None:
         self._call = call
@@ -50,9 +51,17 @@ class Output:
         is_begun = False
         try:
             while rest:
-                if not self._ready.poll(0):
-                    await anyio.wait_writable(number)
-                rest = rest[os.write(number, rest[:_PIECE]) :]
+                if self._stream.isatty():
+                    # A terminal says that it has room for one character, and then waits for all of them to fit.
+                    written = await anyio.to_thread.run_sync(
+                        os.write, number, rest[:_PIECE], abandon_on_cancel=True
+                    )
+                else:
+                    # No thread: nothing could end it while it waits, and the process with it.
+                    if not self._ready.poll(0):
+                        await anyio.wait_writable(number)
+                    written = os.write(number, rest[:_PIECE])
+                rest = rest[written:]
                 is_begun = True
         except anyio.get_cancelled_exc_class():
             if is_begun and self._stream is self._call.stdout:
