@@ -430,15 +430,29 @@ def full_pipe() -> tuple[int, int]:
 
 
 def full_terminal() -> tuple[int, int]:
-    """A terminal that shows nothing, as at the other end of a dead connection, but for a character's room."""
+    """A terminal that shows nothing, as at the other end of a dead connection, but has room for a few characters."""
     screen, writer = pty.openpty()
-    os.set_blocking(writer, False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(writer, b"x" * 64)
-    os.set_blocking(writer, True)
-    os.read(screen, 1)
+    room = fill(writer, sys.maxsize)
+    os.close(screen)
+    os.close(writer)
+    screen, writer = pty.openpty()
+    fill(writer, room - 64)
     return screen, writer
+
+
+def fill(writer: int, room: int) -> int:
+    """Write until nothing more fits, not even after a while, or for so many characters; return how many that were."""
+    os.set_blocking(writer, False)
+    filled = idle = 0
+    while filled < room and idle < 10:
+        try:
+            filled += os.write(writer, b"x" * min(64, room - filled))
+            idle = 0
+        except BlockingIOError:
+            time.sleep(0.02)  # the kernel passes on what was written
+            idle += 1
+    os.set_blocking(writer, True)
+    return filled
 
 
 @pytest.mark.slow
