@@ -353,6 +353,18 @@ def unread(reader: int) -> int:
     return int.from_bytes(waiting, sys.byteorder)
 
 
+def insist(command: subprocess.Popen[Any]) -> int:
+    """Send SIGTERM, and again after more than a second, until the process ends; return how often that was."""
+    sent = 0
+    while command.poll() is None:
+        assert sent < 20
+        command.terminate()
+        sent += 1
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.wait(1.5)
+    return sent
+
+
 STUCK = """\
 import sys, threading, time, types
 import anyio
@@ -385,14 +397,7 @@ def test_who_insists_ends_a_program_that_is_stuck(deployed: Project, where: str)
     )
     assert command.stdout is not None
     assert command.stdout.readline()
-    sent = 0
-    while command.poll() is None:
-        assert sent < 6
-        command.terminate()
-        sent += 1
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            command.wait(1.2)
-    assert sent >= 2
+    assert insist(command) >= 2
     _, told = command.communicate()
     assert command.returncode == 130
     assert told in ("", "interrupted\n")
@@ -476,13 +481,7 @@ def test_a_deployment_whose_output_nobody_reads_comes_to_its_end(
     while [row["outcome"] for row in project.json("history")["deployments"]] != ["succeeded"]:
         assert time.monotonic() < until_s
         time.sleep(0.1)
-    signals = 0
-    while command.poll() is None:
-        assert signals < 20
-        command.terminate()
-        signals += 1
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            command.wait(1.5)
+    insist(command)
     os.close(reader)
     assert command.returncode == 130
     assert project.json("lock", "status")["leases"] == []
