@@ -199,13 +199,13 @@ def test_a_reader_that_stops_reading_does_not_hold_up_the_deployment_and_loses_n
 
 
 SIGNALS = """\
-import asyncio, atexit, signal, sys, weakref
+import asyncio, atexit, os, signal, sys, weakref
 from fraisier.__main__ import main
 
 wanted, numbers = sys.argv[1], [int(number) for number in sys.argv[2].split(",")]
 
-def send(*_, numbers=numbers, write=sys.stderr.write, raise_signal=signal.raise_signal):
-    write("sent\\n")
+def send(*_, numbers=numbers, write=os.write, raise_signal=signal.raise_signal):
+    write(2, b"sent\\n")
     for number in numbers:
         raise_signal(number)
 
