@@ -28,9 +28,12 @@ from tests.acceptance.kit import Run
 pytestmark = pytest.mark.once
 
 MOUNTS = may_mount()
-needs_disk = pytest.mark.skipif(not MOUNTS, reason="making a small disk for the store needs root and mount")
+needs_disk = pytest.mark.skipif(
+    not MOUNTS, reason="making a small disk needs root in a mount namespace of its own"
+)
 needs_strace = pytest.mark.skipif(
-    not MOUNTS or not shutil.which("strace"), reason="failing system calls need root and strace"
+    not MOUNTS or not shutil.which("strace"),
+    reason="failing system calls needs strace, and root in a mount namespace of its own",
 )
 needs_faketime = pytest.mark.skipif(not shutil.which("faketime"), reason="a clock set back needs faketime")
 NO_OVERRIDE = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
