@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.kit import Project, Run, free_ports, outcomes
+from tests.acceptance.kit import Project, Run, outcomes
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.once
 

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.acceptance.kit import Project, Run, free_ports, outcomes
+from tests.acceptance.kit import Project, Run, outcomes
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.once
 

@@ -17,9 +17,10 @@ from typing import Any
 import yaml
 
 from fraisier.journal.state import OPEN_STATES
-from tests.acceptance.kit import SERVICE, Project, free_ports
+from tests.acceptance.kit import SERVICE, Project
 from tests.docs.pages import Block, Section
 from tests.docs.walk import ENDS_WITHIN_S, Typed, Walk
+from tests.ports import free_ports
 
 PORTS = ("8101", "8102", "8103", "8104", "8201", "8202")
 TARGETS = ("web-1", "web-2", "web-3", "web-4")

@@ -18,8 +18,8 @@ from typing import Any
 
 import yaml
 
-from tests.acceptance.kit import free_ports
 from tests.lab.kit import CHECKOUT, INSTALL, LabError
+from tests.ports import free_ports
 
 FILES = CHECKOUT / "monitoring"
 TOOLS = {"prometheus": "prometheus", "promtool": "prometheus"}

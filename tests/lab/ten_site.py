@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.killing import Watched
-from tests.acceptance.kit import Project, Run, free_ports
+from tests.acceptance.kit import Project, Run
 from tests.lab.ten import LOCK_WAIT_S, TEN, Row
+from tests.ports import free_ports
 
 _LOGGED = ("-v", "-v", "--log-format", "json")
 

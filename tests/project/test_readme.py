@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import subprocess
 import sys
@@ -12,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fraisier.demo.stage import free_ports
 from tests.docs.walk import Walk
+from tests.ports import free_ports
 from tests.project.test_project import ROOT, blocks
 
 README = ROOT / "README.md"
@@ -37,7 +36,7 @@ def type_all(walk: Walk, block: str, *, last_code: int = 0) -> str:
 @pytest.fixture
 def walk(tmp_path: Path) -> Iterator[Walk]:
     """A walk through the tutorial; the services are removed at its end, whatever happened."""
-    walk = Walk(tmp_path, dict(zip(("8101", "8102"), free_ports(2, random.Random()), strict=True)))
+    walk = Walk(tmp_path, dict(zip(("8101", "8102"), free_ports(2), strict=True)))
     yield walk
     walk.type("fraisier stop site staging --yes")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -63,12 +62,6 @@ def commit(repo: Path, files: dict[str, str]) -> str:
     git(repo, "add", "-A")
     git(repo, "commit", "-q", "-m", "change")
     return git(repo, "rev-parse", "HEAD")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def marked_processes(place: str) -> list[int]:
