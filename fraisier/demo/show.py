@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import sys
 
 import anyio
@@ -37,7 +36,7 @@ async def run_demo(*, keep: bool, json_output: bool, color: bool) -> int:
     stays = False
     try:
         begun = anyio.current_time()
-        stage = await set_stage(directory, os.environ, random.Random())  # noqa: S311 - ports need no secrecy
+        stage = await set_stage(directory, os.environ)
         outcome = Outcome()
         await _tell(teller, stage, outcome)
         outcome.duration_s = round(anyio.current_time() - begun, 3)
