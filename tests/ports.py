@@ -22,9 +22,7 @@ def _claimed() -> Iterator[int]:
     for block in _BLOCKS:
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            claim.bind(
-                f"\0fraisier-tests-{block.start}"
-            )  # abstract: whoever has bound it first has it, till its end
+            claim.bind(f"\0fraisier-tests-{block.start}")  # an abstract name: given back at the process's end
         except OSError:
             claim.close()
             continue
@@ -40,7 +38,7 @@ _ports = _claimed()
 def free_ports(count: int) -> list[int]:
     """Return ports of 127.0.0.1 that nobody listens on, and that no other test is given."""
     found: list[int] = []
-    for port in _ports:
+    for port in itertools.islice(_ports, sum(map(len, _BLOCKS))):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -15,39 +15,14 @@ named_in() {
 """
 
 
-_LISTENS = """\
-listening() {
-  # Prints the inode of each listening socket of this machine, TCP and unix.
-  grep -hE '^ *[0-9]+: [0-9A-F]+:[0-9A-F]+ [0-9A-F]+:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null |
-    while read -r sl local remote state queues timer retries uid timeout inode rest; do echo "$inode"; done
-  grep -E '^[0-9a-f]+: [0-9A-F]+ [0-9A-F]+ 00010000 ' /proc/net/unix 2>/dev/null |
-    while read -r num count protocol flags type state inode path; do echo "$inode"; done
-}
-listens() {
-  # Whether a process of the session $session, or one with this service's mark, holds a listening socket.
-  held=$(
-    for found in /proc/[0-9]*; do
-      stat_of "${found#/proc/}" && [ "$ss" = "$session" ] && ls -l "$found/fd" 2>/dev/null
-    done
-    grep -lsF "FRAISIER_SERVICE=$MARK" /proc/[0-9]*/environ |
-      while IFS=/ read -r none proc number rest; do ls -l "/proc/$number/fd" 2>/dev/null; done
-  )
-  for inode in $(listening); do case $held in *"socket:[$inode]"*) return 0 ;; esac; done
-  return 1
-}
-"""
-
-
 def serves_old(app: str, mark: str, *, port: int, release: str, main_pid: int) -> str:
-    """Print `old PID RELEASE` when the port is served by a process of another release of this app, `other PID RELEASE_PATH`
-    when it is served by a service of another app while this one listens nowhere; nothing otherwise.
+    """Print `old PID RELEASE` when the port is served by a process of another release of this app; nothing otherwise.
 
-    What listens elsewhere may rightly be asked through another service's port: that one may be a proxy in front of it.
     `main_pid` is the service's main process (0: look into the pid file). The whole process table is only searched when
     that process does not hold the port itself.
     """
     return f"""\
-{setting(app, mark)}{FUNCTIONS}{_NAMED_IN}{_LISTENS}cd -P -- "$APP" 2>/dev/null || exit 0
+{setting(app, mark)}{FUNCTIONS}{_NAMED_IN}cd -P -- "$APP" 2>/dev/null || exit 0
 root=$(pwd -P)
 sockets=$(grep -hE '^ *[0-9]+: [0-9A-F]+:{port:04X} [0-9A-F]+:0000 0A ' /proc/net/tcp /proc/net/tcp6 2>/dev/null |
   while read -r sl local remote state queues timer retries uid timeout inode rest; do echo "$inode"; done)
@@ -64,17 +39,13 @@ ls -l /proc/[0-9]*/fd 2>/dev/null | grep -e '^/proc/' $missing | while read -r l
   case $line in /proc/*) one=${{line#/proc/}}; one=${{one%%/*}}; continue ;; esac
   stat_of "$one" || continue
   [ -z "$session" ] || [ "$ss" != "$session" ] || continue
-  told=$(tr '\\0' '\\n' <"/proc/$one/environ" 2>/dev/null | grep '^FRAISIER_RELEASE_PATH=/' | head -n 1)
-  told=${{told#*=}} of=
-  case $told in "$APP"/releases/*) of=${{told##*/}} ;; esac
+  of=$(tr '\\0' '\\n' <"/proc/$one/environ" 2>/dev/null | grep -F "FRAISIER_RELEASE_PATH=$APP/releases/")
+  [ -z "$of" ] || of=${{of##*/}}
   [ -n "$of" ] || release_of "$one"
   # What has left its directory and its environment behind may still name the program that it was started from.
   [ -n "$of" ] || of=$(tr '\\0' '\\n' <"/proc/$one/cmdline" 2>/dev/null | named_in "$root/releases/")
   [ -n "$of" ] || of=$(readlink "/proc/$one/exe" 2>/dev/null | named_in "$root/releases/")
-  if [ -z "$of" ]; then
-    if [ -n "$told" ] && [ -n "$session" ] && ! listens; then echo "other $one $told"; break; fi
-    continue
-  fi
+  [ -n "$of" ] || continue
   case $of in {quote(release)}) ;; *) echo "old $one $of"; break ;; esac
 done
 exit 0

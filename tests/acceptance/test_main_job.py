@@ -100,20 +100,6 @@ def test_a_200_from_the_old_process_is_no_evidence(project: Make) -> None:
     assert web.answers() == {"t1": "v1"}
 
 
-def test_a_200_from_another_service_is_no_evidence(project: Make) -> None:
-    """Two targets got the same port by a typing error: the second is not healthy because the first one answers."""
-    web = project(count=2, check="interval: 50ms, timeout: 1s, rise: 1, fall: 2, deadline: 3s")
-    web.ports[1] = web.ports[0]
-    web.write()
-    web.commit("v1")
-    run = web.deploy("v1")
-    assert (run.code, run.result["outcome"]) == (1, "failed"), run.err
-    failed = [line for line in run.lines if line["type"] == "health.failed"]
-    assert {(line["target"], line["data"]["reason"]) for line in failed} == {("t2", "wrong_release")}
-    assert f"port {web.ports[0]} is served by process" in failed[0]["data"]["message"]
-    assert f"({web.root}/srv/t1/releases/" in failed[0]["data"]["message"]
-
-
 def test_eight_deployments_of_eight_fraises_share_one_store(project: Make) -> None:
     """All succeed, one chain verifies, nobody sees a locked database."""
     eight = [project(count=2) for _ in range(8)]

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import anyio
@@ -14,8 +13,7 @@ import pytest
 
 from fraisier.config.schema import Service
 from fraisier.errors import ProviderError
-from tests.ports import free_port
-from tests.providers.host_kit import Kit, ask, commit, is_running, server, until
+from tests.providers.host_kit import Kit, ask, commit, free_port, is_running, server, until
 
 
 async def test_a_version_is_brought_and_serves(kit: Kit) -> None:
@@ -194,40 +192,6 @@ async def test_an_old_listener_is_evidence_against(kit: Kit) -> None:
     said = await provider.serves_old_release(idle, port, "r2")
     assert f"process {pid}" in said and "r1" in said
     assert await provider.serves_old_release(idle, free_port(), "r2") == ""
-
-
-LISTENER = """\
-import socket, sys, time
-held = [socket.socket(socket.AF_UNIX), socket.socket()]
-held[0].bind("own.sock"), held[1].bind(("127.0.0.1", 0))
-if sys.argv[1] != "neither":
-    held[sys.argv[1] == "tcp"].listen()
-open("ready", "w").close()
-time.sleep(1000)
-"""
-
-
-@pytest.mark.parametrize(("listens_on", "told"), [("neither", True), ("unix", False), ("tcp", False)])
-async def test_another_service_on_the_port_is_evidence_against(kit: Kit, listens_on: str, told: bool) -> None:
-    """Who answers on the port of a service that listens nowhere is another one; before one that listens elsewhere it may be
-    its proxy."""
-    port = free_port()
-    provider, other = kit.provider(), kit.context("t1", **server(port))
-    await kit.deploy(provider, other, "r1")
-    assert await ask(port) == "v1"
-    pid = (await provider.inspect(other)).pid
-    commit(kit.repo, {"listener.py": LISTENER})
-    provider = kit.provider()
-    ours = kit.context("t2", service=Service(process=f"{sys.executable} listener.py {listens_on}"))
-    await kit.deploy(provider, ours, "r1")
-    await until((kit.app("t2") / "releases/r1/ready").exists)
-    said = await provider.serves_old_release(ours, port, "r1")
-    release = kit.app("t1") / "releases/r1"
-    expected = (
-        f"port {port} is served by process {pid} of another service ({release}), and this one listens nowhere"
-    )
-    assert said == (expected if told else "")
-    assert await provider.serves_old_release(other, port, "r1") == ""
 
 
 async def test_a_restart_that_came_through_is_recognised(kit: Kit) -> None:
