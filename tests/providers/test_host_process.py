@@ -13,8 +13,8 @@ import pytest
 
 from fraisier.config.schema import Service
 from fraisier.errors import ProviderError
-from tests.providers.host_kit import Kit, ask, commit, is_running, server, until
 from tests.ports import free_port
+from tests.providers.host_kit import Kit, ask, commit, is_running, server, until
 
 
 async def test_a_version_is_brought_and_serves(kit: Kit) -> None:
