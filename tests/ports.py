@@ -10,10 +10,13 @@ import itertools
 import socket
 from collections.abc import Iterator
 
+from fraisier.demo import stage
+
 _BLOCKS = [range(first, first + 100) for first in (*range(10_000, 18_000, 100), *range(29_000, 32_700, 100))]
 """Below the ports of outgoing connections, beside those of the demonstration."""
 
 _claims: list[socket.socket] = []
+"""Kept open: a name is held as long as its socket."""
 
 
 def _claimed() -> Iterator[int]:
@@ -36,19 +39,8 @@ _ports = _claimed()
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on, and that no other test is given."""
-    found: list[int] = []
-    for port in itertools.islice(_ports, sum(map(len, _BLOCKS))):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            return found
-    raise RuntimeError("there are no more ports for tests")
+    """Return ports of 127.0.0.1 that nobody has bound and no other test is given. Raises FraisierError when there are none."""
+    return stage.free_ports(itertools.islice(_ports, sum(map(len, _BLOCKS))), count)
 
 
 def free_port() -> int:

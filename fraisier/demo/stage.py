@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ async def set_stage(directory: Path, environ: Mapping[str, str]) -> Stage:
     """Put repository and configuration into the directory. Raises FraisierError."""
     repository = directory / "repository"
     commits = await make_repository(repository, environ)
-    ports = dict(zip(TARGETS, free_ports(len(TARGETS)), strict=True))
+    ports = dict(zip(TARGETS, free_ports(ports_for(os.getpid()), len(TARGETS)), strict=True))
     stage = Stage(directory, ports, commits)
     text = CONFIGURATION.format(
         store=json.dumps(stage.store_url),
@@ -94,12 +94,18 @@ async def set_stage(directory: Path, environ: Mapping[str, str]) -> Stage:
     return stage
 
 
-def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody listens on now. Raises FraisierError when there are not enough."""
+def ports_for(process: int) -> Iterator[int]:
+    """Yield the ports that a demonstration may take, beginning at a place of its own: two at the same time would both find
+    a port free that neither has bound yet."""
+    first = process * 16 % len(PORTS)
+    yield from PORTS[first:]
+    yield from PORTS[:first]
+
+
+def free_ports(among: Iterable[int], count: int) -> list[int]:
+    """Return the first ports of 127.0.0.1 that nobody has bound. Raises FraisierError when there are not enough."""
     found: list[int] = []
-    # Demonstrations that run at the same time look in different places: none binds its ports before its services start.
-    first = os.getpid() * 16 % len(PORTS)
-    for port in (*PORTS[first:], *PORTS[:first])[: count * 50]:
+    for port in among:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -108,8 +114,8 @@ def free_ports(count: int) -> list[int]:
                 continue
         found.append(port)
         if len(found) == count:
-            return sorted(found)
-    raise FraisierError(f"there are no {count} free ports between {PORTS.start} and {PORTS.stop}")
+            return found
+    raise FraisierError(f"there are no {count} free ports, only {len(found)}")
 
 
 async def clear_stage(directory: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,7 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from fraisier.demo.stage import processes_in
+from fraisier.demo.stage import PORTS, free_ports, ports_for, processes_in
+from fraisier.errors import FraisierError
+from tests.ports import free_port
 
 DEMO = [sys.executable, "-m", "fraisier"]
 
@@ -181,6 +185,22 @@ def test_without_git_it_says_so(place: Path, tmp_path_factory: pytest.TempPathFa
     assert "needs git" in done.stderr
     assert "install git" in done.stderr
     assert_nothing_left(place)
+
+
+def test_demonstrations_at_the_same_time_look_for_ports_in_different_places() -> None:
+    """Processes that began one after the other do not find the same ports first, and each may come to all of them."""
+    first = [tuple(itertools.islice(ports_for(process), 10)) for process in range(1000, 1600)]
+    assert len(set(itertools.chain.from_iterable(first))) == 600 * 10
+    assert sorted(ports_for(1)) == list(PORTS)
+
+
+def test_ports_that_are_taken_are_passed_over() -> None:
+    """With too few others it says so."""
+    taken, free = free_port(), free_port()
+    with socket.create_server(("127.0.0.1", taken)):
+        assert free_ports([taken, free], 1) == [free]
+        with pytest.raises(FraisierError, match="no 2 free ports, only 1"):
+            free_ports([taken, free], 2)
 
 
 def test_commands_are_printed_in_a_form_that_a_shell_reads() -> None:
