@@ -39,7 +39,7 @@ _ports = _claimed()
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of 127.0.0.1 that nobody has bound and no other test is given. Raises FraisierError when there are none."""
+    """Return ports of 127.0.0.1 that nobody has bound and no other test is given; FraisierError when there are none."""
     return stage.free_ports(itertools.islice(_ports, sum(map(len, _BLOCKS))), count)
 
 
